@@ -1,0 +1,71 @@
+from snakemake.utils import min_version
+
+min_version("9.25")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+report: "report/workflow.rst"
+
+
+pathvars:
+    results=f"results/{config['run']}",
+    logs=f"logs/{config['run']}",
+    benchmarks=f"benchmarks/{config['run']}",
+
+
+wildcard_constraints:
+    dataset=one_of(dataset["name"] for dataset in config["datasets"]),
+    loss=one_of(known_losses()),
+    control=one_of(config["controls"]),
+    variant="[^/]+",
+    seed=r"\d+",
+    grid=one_of(grid["name"] for grid in config["grids"]),
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    """Train everything and write the report."""
+    default_target: True
+    input:
+        rules.report.output,
+        rules.tables.input,
+        rules.figures.input,
+    localrule: True
+
+
+rule data:
+    input:
+        collect(rules.split.output.manifest, dataset=dataset_names()),
+    """Fetch, validate and split every data set."""
+    localrule: True
+
+
+rule plan:
+    """Print the plan of the experiment (see onstart) and stop."""
+    localrule: True
+    shell:
+        ":"
+
+
+for name in dataset_names():
+
+    rule:
+        name:
+            name
+        input:
+            run_files(name),
+        localrule: True
+
+
+onstart:
+    print_plan()

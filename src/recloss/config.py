@@ -1,0 +1,400 @@
+"""The configuration: validated against its schema, completed, and expanded into runs.
+
+The schema (`config.schema.yaml`) is the only place where keys are described and defaults stand.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from recloss import data
+from recloss.files import ReclossError, atomic, run_cli
+
+BACKBONE = "mf"
+CONTROL = "control"
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of the configuration."""
+    return yaml.safe_load(Path(__file__).with_name("config.schema.yaml").read_text())
+
+
+def _resolved(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema node with its `$ref` merged in; its own keywords win."""
+    if "$ref" not in node:
+        return node
+    target = _resolved(schema()["$defs"][node["$ref"].removeprefix("#/$defs/")])
+    own = {key: value for key, value in node.items() if key != "$ref"}
+    return target | own | {"properties": target.get("properties", {}) | own.get("properties", {})}
+
+
+def settings_schema() -> dict[str, dict[str, Any]]:
+    """Return the schema of every setting that all losses share, by name."""
+    return schema()["$defs"]["settings"]["properties"]
+
+
+def loss_schema(loss: str) -> dict[str, dict[str, Any]]:
+    """Return the schema of the settings that `loss` has of its own, by name."""
+    own = schema()["$defs"]["loss_settings"]["properties"][loss].get("properties", {})
+    return {name: _resolved(node) for name, node in own.items()}
+
+
+def loss_names() -> list[str]:
+    """Return the losses that the schema knows, in its order."""
+    return list(schema()["$defs"]["loss_settings"]["properties"])
+
+
+def load(raw: dict[str, Any]) -> dict[str, Any]:
+    """Validate a configuration and return a copy with every default filled in.
+
+    Raises `ReclossError` with the path of the offending key and what it may be.
+    """
+    validator = jsonschema.Draft202012Validator(schema())
+    errors = [error for error in validator.iter_errors(raw) if _unknown_keys(error) != []]
+    if errors:
+        raise ReclossError(f"configuration: {_explain(errors[0])}")
+    config = _with_defaults(schema(), raw)
+    config["losses"] = config.get("losses", loss_names())
+    config["settings"] = {
+        name: config["settings"].get(name, node["default"])
+        for name, node in settings_schema().items()
+    }
+    for grid in config["grids"]:
+        grid.setdefault("datasets", [dataset["name"] for dataset in config["datasets"]])
+        grid.setdefault("seeds", config["seeds"][:1])
+    _check(config)
+    return config
+
+
+def _with_defaults(node: dict[str, Any], value: Any) -> Any:
+    """Fill the defaults of `node` and of what lies below; settings keep only what was given."""
+    if isinstance(value, list):
+        return [_with_defaults(node.get("items", {}), entry) for entry in value]
+    if not isinstance(value, dict) or "$ref" in node:
+        return value
+    properties = node.get("properties", {})
+    filled = dict(value)
+    for name, child in properties.items():
+        if name not in filled and "default" in child:
+            filled[name] = child["default"]
+    return {name: _with_defaults(properties.get(name, {}), filled[name]) for name in filled}
+
+
+def _at(path: Any, key: str | None = None) -> str:
+    """Write a key's path as in `datasets[0].settings.dim`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return (text + (f".{key}" if key else "")).lstrip(".") or "(top level)"
+
+
+def _unknown_keys(error: jsonschema.ValidationError) -> list[str] | None:
+    """Return the keys that a schema node does not know; None if the error is about another thing.
+
+    A bad value below a `$ref` also makes jsonschema call its neighbours unevaluated: then the list
+    is empty, and the error says nothing of its own.
+    """
+    if error.validator not in ("additionalProperties", "unevaluatedProperties"):
+        return None
+    if error.validator_value is not False:
+        return None
+    return [key for key in error.instance if key not in _resolved(error.schema)["properties"]]
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    """Say in one line which key is wrong and what it may be."""
+    where = _at(error.absolute_path)
+    if unknown := _unknown_keys(error):
+        allowed = ", ".join(_resolved(error.schema)["properties"])
+        return f"{_at(error.absolute_path, unknown[0])}: unknown key; allowed: {allowed}"
+    if error.validator == "enum":
+        allowed = ", ".join(map(str, error.validator_value))
+        return f"{where}: {error.instance!r} is not allowed; allowed: {allowed}"
+    if error.validator == "type" and isinstance(error.instance, str):
+        number = re.fullmatch(r"([+-]?\d+)(e[+-]?\d+)", error.instance, re.IGNORECASE)
+        hint = (
+            f"; YAML reads {error.instance} as text, write {number[1]}.0{number[2]}"
+            if number
+            else ""
+        )
+        return f"{where}: {error.message}{hint}"
+    return f"{where}: {error.message}"
+
+
+def _check(config: dict[str, Any]) -> None:
+    """Refuse what a JSON schema cannot: names that refer to nothing, settings that clash."""
+    known = loss_names()
+    names = [dataset["name"] for dataset in config["datasets"]]
+    published = list(dict.fromkeys(row.dataset for row in data.table()))
+    for loss in config["losses"]:
+        if loss not in known:
+            raise ReclossError(
+                f"configuration: losses: no loss {loss!r}; known: {', '.join(known)}"
+            )
+    for index, dataset in enumerate(config["datasets"]):
+        where, name = f"configuration: datasets[{index}]", dataset["name"]
+        if names.count(name) > 1:
+            raise ReclossError(
+                f"{where}.name: {name!r} is used twice; give each data set one entry"
+            )
+        if "path" in dataset and "simulate" in dataset:
+            raise ReclossError(f"{where}: has both path and simulate; keep one")
+        local = "path" in dataset or "simulate" in dataset
+        if local and name in published:
+            raise ReclossError(
+                f"{where}.name: {name!r} is a published data set; name your own otherwise"
+            )
+        if not local and name not in published:
+            raise ReclossError(
+                f"{where}.name: no published data set {name!r} (known: {', '.join(published)}); "
+                "add `path: FOLDER` for a data set of your own"
+            )
+    for index, grid in enumerate(config["grids"]):
+        where = f"configuration: grids[{index}]"
+        if [other["name"] for other in config["grids"]].count(grid["name"]) > 1:
+            raise ReclossError(f"{where}.name: {grid['name']!r} is used twice; rename one")
+        if grid["loss"] not in known:
+            raise ReclossError(f"{where}.loss: no loss {grid['loss']!r}; known: {', '.join(known)}")
+        for dataset in grid["datasets"]:
+            if dataset not in names:
+                raise ReclossError(
+                    f"{where}.datasets: {dataset!r} is not in datasets ({', '.join(names)})"
+                )
+        nodes = settings_schema() | loss_schema(grid["loss"])
+        for key, values in grid["over"].items():
+            if key not in nodes:
+                raise ReclossError(
+                    f"{where}.over.{key}: {grid['loss']} has no such setting; "
+                    f"allowed: {', '.join(nodes)}"
+                )
+            for value in values:
+                check_setting(f"{where}.over.{key}", nodes[key], value)
+    for run in runs(config):
+        check_settings(run.loss, run.settings, f"configuration: {run.dataset}, {run.loss}")
+
+
+def check_setting(where: str, node: dict[str, Any], value: Any) -> None:
+    """Refuse a value that the schema of its setting does not allow."""
+    error = next(jsonschema.Draft202012Validator(node).iter_errors(value), None)
+    if error is not None:
+        raise ReclossError(f"{where}: {_explain(error).removeprefix('(top level): ')}")
+
+
+def check_settings(loss: str, settings: dict[str, Any], where: str) -> None:
+    """Refuse combinations that cannot train.
+
+    With lambda != 1 a common shift of all scores changes the loss without bound, so that inner
+    products run away unless something holds them (arXiv 2312.08520; see `losses`).
+    """
+    unbounded = loss in ("infonce_plus", "mine_plus") and settings["lambda"] != 1
+    if unbounded and settings["score"] == "dot" and settings["l2"] == 0:
+        raise ReclossError(
+            f"{where}: lambda {settings['lambda']} with score dot is unbounded; "
+            "use score cosine, lambda 1, or l2 above 0"
+        )
+    if settings.get("correct_logq") and settings["exclude_positives"]:
+        raise ReclossError(
+            f"{where}: correct_logq needs the proposal q, which exclude_positives changes per user; "
+            "use one of the two"
+        )
+
+
+def settings_for(config: dict[str, Any], dataset: str, loss: str) -> dict[str, Any]:
+    """Return the settings of a loss on a data set, the most specific entry winning.
+
+    Order: `settings`, the data set's `settings`, the schema's defaults of the loss,
+    `loss_settings`, the data set's `loss_settings`.
+    """
+    entry = next(entry for entry in config["datasets"] if entry["name"] == dataset)
+    return (
+        config["settings"]
+        | entry.get("settings", {})
+        | {name: node["default"] for name, node in loss_schema(loss).items()}
+        | config["loss_settings"].get(loss, {})
+        | entry.get("loss_settings", {}).get(loss, {})
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: data set, backbone, loss, variant of its settings, seed."""
+
+    dataset: str
+    backbone: str
+    loss: str
+    variant: str
+    seed: int
+    settings: dict[str, Any] = field(compare=False)
+
+    @property
+    def path(self) -> str:
+        """The run's folder below results/<run>/."""
+        parts = (self.dataset, self.backbone, self.loss, self.variant, f"seed{self.seed}")
+        return "/".join(("train", *parts))
+
+
+def variant_name(changes: dict[str, Any]) -> str:
+    """Name a variant by what differs from the main table, e.g. `eps0.5_lambda0.9`; else `base`."""
+    return "_".join(f"{key}{value}" for key, value in sorted(changes.items())) or "base"
+
+
+def main_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the runs of the main table: data sets x losses x seeds."""
+    for dataset, loss in itertools.product(config["datasets"], config["losses"]):
+        settings = settings_for(config, dataset["name"], loss)
+        for seed in config["seeds"]:
+            yield Run(dataset["name"], BACKBONE, loss, "base", seed, settings)
+
+
+def control_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the control runs, one per data set and control."""
+    for dataset, control in itertools.product(config["datasets"], config["controls"]):
+        yield Run(dataset["name"], CONTROL, control, "base", config["seeds"][0], {})
+
+
+def grid_runs(config: dict[str, Any], grid: dict[str, Any]) -> Iterator[Run]:
+    """Yield the runs of a grid; a point equal to the main table's settings is that very run."""
+    for dataset in grid["datasets"]:
+        base = settings_for(config, dataset, grid["loss"])
+        for values in itertools.product(*grid["over"].values()):
+            point = dict(zip(grid["over"], values, strict=True))
+            changes = {key: value for key, value in point.items() if value != base[key]}
+            for seed in grid["seeds"]:
+                name = variant_name(changes)
+                yield Run(dataset, BACKBONE, grid["loss"], name, seed, base | point)
+
+
+def runs(config: dict[str, Any]) -> list[Run]:
+    """Return every training run of the experiment once, however many experiments ask for it."""
+    grids = (grid_runs(config, grid) for grid in config["grids"])
+    return list(dict.fromkeys(itertools.chain(main_runs(config), *grids)))
+
+
+def flags(settings: dict[str, Any]) -> str:
+    """Return settings as the command line of `recloss.train`."""
+    return " ".join(f"--{key.replace('_', '-')} {_text(value)}" for key, value in settings.items())
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _value(text: str) -> Any:
+    """Return a flag's value: a JSON number or boolean, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def add_setting_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag per setting of the schema; what is not given stays out of the namespace."""
+    groups = {"settings of every loss": settings_schema()}
+    groups |= {f"settings of {loss}": loss_schema(loss) for loss in loss_names()}
+    seen: dict[str, argparse.Action] = {}
+    for title, nodes in groups.items():
+        group = parser.add_argument_group(title)
+        for name, node in nodes.items():
+            if name in seen:
+                continue
+            text = f"{node['description']} (default {_text(node['default'])})".replace("%", "%%")
+            seen[name] = group.add_argument(
+                f"--{name.replace('_', '-')}",
+                dest=f"setting:{name}",
+                type=_value,
+                metavar=node["type"].upper(),
+                default=argparse.SUPPRESS,
+                help=text,
+            )
+
+
+def settings_from_flags(namespace: argparse.Namespace, loss: str) -> dict[str, Any]:
+    """Return the full settings of `loss` from parsed flags and the schema's defaults."""
+    nodes = settings_schema() | loss_schema(loss)
+    given = {
+        name.removeprefix("setting:"): value
+        for name, value in vars(namespace).items()
+        if name.startswith("setting:")
+    }
+    for name, value in given.items():
+        if name not in nodes:
+            raise ReclossError(
+                f"--{name.replace('_', '-')}: {loss} has no such setting; "
+                f"its own are: {', '.join(loss_schema(loss)) or 'none'}"
+            )
+        check_setting(f"--{name.replace('_', '-')}", nodes[name], value)
+    settings = {name: given.get(name, node["default"]) for name, node in nodes.items()}
+    check_settings(loss, settings, loss)
+    return settings
+
+
+def reference_table() -> str:
+    """Return every key of the configuration as a Markdown table, generated from the schema."""
+    rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
+
+    def allowed(node: dict[str, Any]) -> str:
+        if "enum" in node:
+            return ", ".join(f"`{value}`" for value in node["enum"])
+        kind = node.get("type", "object")
+        kind = " or ".join(kind) if isinstance(kind, list) else kind
+        limits = {"minimum": "≥", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
+        return " ".join(
+            [kind, *(f"{sign} {node[key]}" for key, sign in limits.items() if key in node)]
+        )
+
+    def add(prefix: str, node: dict[str, Any]) -> None:
+        for name, child in node.get("properties", {}).items():
+            key = f"{prefix}{name}"
+            full = _resolved(child)
+            default = "" if "default" not in full else f"`{_text(full['default'])}`"
+            rows.append(
+                f"| `{key}` | {allowed(full)} | {default} | {full.get('description', '')} |"
+            )
+            if child.get("$ref") == "#/$defs/settings" and prefix:
+                add(f"{key}.", {"properties": child.get("properties", {})})
+            elif child.get("$ref") == "#/$defs/loss_settings" and prefix:
+                continue
+            elif full.get("type") == "array" and full["items"].get("type") == "object":
+                add(f"{key}[].", full["items"])
+            else:
+                add(f"{key}.", full)
+
+    add("", schema())
+    return "\n".join(rows)
+
+
+BEGIN, END = (
+    "<!-- configuration: begin (python -m recloss.config README.md) -->",
+    "<!-- configuration: end -->",
+)
+
+
+def write_reference(readme: str) -> str:
+    """Return the README's text with the reference table between its two marks renewed."""
+    head, _, rest = readme.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not end:
+        raise ReclossError(f"README has no marks for the table; add {BEGIN} and {END}")
+    return f"{head}{BEGIN}\n{reference_table()}\n{END}{tail}"
+
+
+def main() -> None:
+    """Renew the README's reference table of the configuration."""
+    parser = argparse.ArgumentParser(prog="python -m recloss.config", description=main.__doc__)
+    parser.add_argument("readme", type=Path)
+    readme = parser.parse_args().readme
+    text = write_reference(readme.read_text())
+    with atomic(readme) as temporary:
+        temporary.write_text(text)
+
+
+if __name__ == "__main__":
+    run_cli(main)

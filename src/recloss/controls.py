@@ -1,0 +1,85 @@
+"""Rankings that learn nothing: item popularity and a random order, the floor of every table."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recloss import config, record, seeds
+from recloss.evaluate import ScoreBlock, means, per_user
+from recloss.files import run_cli
+from recloss.split import Split, load_split
+
+
+def popularity(split: Split, seed: int) -> ScoreBlock:
+    """Score every item by its number of train interactions; the seed is not used."""
+    counts = np.bincount(split.train.items, minlength=split.train.n_items)
+    scores = torch.from_numpy(counts).float()
+    return lambda low, high: scores.expand(high - low, -1)
+
+
+def random(split: Split, seed: int) -> ScoreBlock:
+    """Score every pair by a uniform number from the stream (seed, "control", block)."""
+    n_items = split.train.n_items
+
+    def block(low: int, high: int) -> torch.Tensor:
+        generator = seeds.generator(seed, "control", low)
+        return torch.from_numpy(generator.random((high - low, n_items), dtype=np.float32))
+
+    return block
+
+
+CONTROLS = {"popularity": popularity, "random": random}
+
+
+def main() -> None:
+    """Rank by a control and write metrics.json, history.csv and per_user.npz like a training run."""
+    p = argparse.ArgumentParser(prog="python -m recloss.controls", description=main.__doc__)
+    p.add_argument("control", choices=CONTROLS)
+    p.add_argument("--data", type=Path, required=True, help="split.npz written by recloss.split")
+    p.add_argument("--manifest", type=Path, required=True, help="split.json beside it")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--out", type=Path, required=True, help="folder for the results")
+    arguments = p.parse_args()
+    torch.set_num_threads(arguments.threads)
+    manifest = json.loads(arguments.manifest.read_text())
+    split = load_split(arguments.data)
+    started = time.monotonic()
+    scores = CONTROLS[arguments.control](split, arguments.seed)
+    masked = [split.train, split.valid]
+    users, values = per_user(scores, split.test, masked, torch.device("cpu"))
+    seconds = round(time.monotonic() - started, 3)
+    metrics = (
+        {
+            "dataset": manifest["dataset"],
+            "backbone": config.CONTROL,
+            "loss": arguments.control,
+            "variant": "base",
+            "seed": arguments.seed,
+            "protocol": manifest["protocol"],
+            "settings": {},
+            "data_hash": manifest["data_hash"],
+            "code_hash": record.code_hash(record.CONTROL_SOURCES),
+            "best_epoch": 0,
+            "epochs": 0,
+            "n_test_users": len(users),
+        }
+        | means(values)
+        | {
+            "train_seconds": 0.0,
+            "eval_seconds": seconds,
+            "peak_memory_mb": round(record.peak_memory_mb(), 1),
+            "threads": arguments.threads,
+        }
+        | record.environment("cpu")
+    )
+    history = [{"epoch": 0} | means(values) | {"seconds": seconds}]
+    record.write_run(arguments.out, metrics, history, users, values)
+
+
+if __name__ == "__main__":
+    run_cli(main)

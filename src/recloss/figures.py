@@ -1,0 +1,160 @@
+"""Figures from tidy metrics. Every function returns a matplotlib figure; `save` writes SVG."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from recloss.files import atomic
+
+COLOURS = {"plain": "#3b6ea8", "debiased": "#d98032", "control": "#9aa0a6"}
+STYLE = {
+    "font.size": 9,
+    "font.family": "DejaVu Sans",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "svg.hashsalt": "recloss",  # element ids are random otherwise, and equal figures would differ
+    "svg.fonttype": "none",  # text stays text: searchable, and small
+}
+mpl.rcParams.update(STYLE)
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as SVG, the same bytes for the same figure."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+
+
+def _panels(names: list[str], width: float, height: float) -> tuple[Figure, np.ndarray]:
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(width * len(names), height), squeeze=False, layout="constrained"
+    )
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.set_title(name)
+    return figure, axes[0]
+
+
+def main_bars(table: pd.DataFrame, metric: str = "recall@20") -> Figure:
+    """Draw a bar per loss and data set with its 95 % interval over test users.
+
+    table: the result of `stats.summarise`.
+    """
+    names = list(dict.fromkeys(table["dataset"]))
+    figure, axes = _panels(names, 4.2, 0.8 + 0.27 * table["loss"].nunique())
+    for axis, name in zip(axes, names, strict=True):
+        rows = table[table["dataset"] == name].sort_values(metric)
+        value = rows[metric].to_numpy()
+        error = np.stack([value - rows[f"{metric} low"], rows[f"{metric} high"] - value])
+        colours = [COLOURS[kind] for kind in rows["kind"]]
+        axis.barh(rows["loss"], value, color=colours, height=0.72)
+        axis.errorbar(value, rows["loss"], xerr=error, fmt="none", ecolor="#222", elinewidth=1)
+        for y, (x, high) in enumerate(zip(value, rows[f"{metric} high"], strict=True)):
+            axis.annotate(
+                f"{x:.4f}", (high, y), xytext=(4, 0), textcoords="offset points", va="center"
+            )
+        axis.set_xlim(0, rows[f"{metric} high"].max() * 1.18)
+        axis.set_xlabel(metric)
+        axis.tick_params(axis="y", length=0)
+    kinds = [kind for kind in COLOURS if kind in set(table["kind"])]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[kind]) for kind in kinds]
+    axes[-1].legend(handles, kinds, loc="lower right")
+    return figure
+
+
+def grid_figure(points: pd.DataFrame, over: list[str], metric: str = "recall@20") -> Figure:
+    """Draw a grid: a heat map over two settings, a curve over one, a panel per data set.
+
+    points: columns dataset, the settings in `over`, and `metric`, one row per run; seeds are
+    averaged, and on a curve their standard deviation is shown where there are several.
+    """
+    names = list(dict.fromkeys(points["dataset"]))
+    if len(over) == 1:
+        return _curves(points, over[0], metric, names)
+    rows, columns = over
+    means = {
+        name: points[points["dataset"] == name].pivot_table(metric, rows, columns) for name in names
+    }
+    shape = next(iter(means.values())).shape
+    figure, axes = _panels(names, 1.4 + 0.62 * shape[1], 1.2 + 0.36 * shape[0])
+    for axis, name in zip(axes, names, strict=True):
+        table = means[name]
+        image = axis.imshow(table, cmap="viridis", aspect="auto", origin="lower")
+        axis.set_xticks(range(shape[1]), [f"{x:g}" for x in table.columns])
+        axis.set_yticks(range(shape[0]), [f"{y:g}" for y in table.index])
+        axis.set_xlabel(columns)
+        axis.set_ylabel(rows)
+        axis.spines[:].set_visible(False)
+        middle = (table.to_numpy().min() + table.to_numpy().max()) / 2
+        best = np.unravel_index(np.argmax(table.to_numpy()), table.shape)
+        for (y, x), value in np.ndenumerate(table.to_numpy()):
+            axis.text(
+                x,
+                y,
+                f"{value:.4f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="black" if value > middle else "white",
+                fontweight="bold" if (y, x) == best else "normal",
+            )
+        figure.colorbar(image, ax=axis, label=metric, format="%.3f")
+    return figure
+
+
+def _curves(points: pd.DataFrame, key: str, metric: str, names: list[str]) -> Figure:
+    figure, axes = _panels(names, 3.6, 2.8)
+    for axis, name in zip(axes, names, strict=True):
+        groups = points[points["dataset"] == name].groupby(key)[metric]
+        mean, spread = groups.mean(), groups.std(ddof=1).fillna(0)
+        axis.errorbar(
+            mean.index, mean, yerr=spread, color=COLOURS["plain"], marker="o", markersize=4
+        )
+        axis.plot(mean.idxmax(), mean.max(), "o", color=COLOURS["debiased"], markersize=7)
+        axis.annotate(
+            f"best {mean.max():.4f} at {key} {mean.idxmax():g}",
+            (0.02, 0.04),
+            xycoords="axes fraction",
+        )
+        axis.set_xlabel(key)
+        axis.set_ylabel(metric)
+        axis.grid(axis="y", alpha=0.3)
+    return figure
+
+
+def learning_curves(history: pd.DataFrame, metric: str = "recall@20") -> Figure:
+    """Draw `metric` against the epoch, a line per loss (its seeds averaged), a panel per data set.
+
+    history: columns dataset, loss, seed, epoch and `metric`. A debiased loss is drawn dashed in the
+    colour of its biased twin. A line ends where the first of its seeds stopped.
+    """
+    names = list(dict.fromkeys(history["dataset"]))
+    losses = list(dict.fromkeys(history["loss"]))
+    bases = list(dict.fromkeys(loss.removeprefix("debiased_") for loss in losses))
+    colours = dict(zip(bases, plt.get_cmap("tab20").colors[::2] * 3, strict=False))
+    figure, axes = _panels(names, 4.2, 3.2)
+    for axis, name in zip(axes, names, strict=True):
+        for loss in losses:
+            rows = history[(history["dataset"] == name) & (history["loss"] == loss)]
+            table = rows.pivot_table(metric, "epoch", "seed").dropna()
+            axis.plot(
+                table.index,
+                table.mean(axis=1),
+                label=loss,
+                color=colours[loss.removeprefix("debiased_")],
+                linestyle="--" if loss.startswith("debiased_") else "-",
+                marker="o" if len(table) == 1 else None,
+            )
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(metric)
+        axis.set_ylim(bottom=0)
+        axis.grid(axis="y", alpha=0.3)
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure

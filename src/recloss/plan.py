@@ -1,0 +1,151 @@
+"""The plan of an experiment, before anything expensive starts: runs, time, memory, disk.
+
+The time is not looked up but measured: a few steps of every shape on the device found.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recloss import config as configuration
+from recloss import data
+from recloss.files import run_cli
+
+LIBRARIES_MB = 500  # Python, torch, numpy and scipy as loaded
+EVALUATION_MB = 600  # blocks of scores, their order and the masks
+SMALLER = "config/gowalla.yaml (hours) or config/demo.yaml (minutes)"
+
+
+def memory_mb(counts: dict[str, int], settings: dict[str, Any]) -> int:
+    """Return the memory of a training run in MB, rounded up to 100.
+
+    counts: n_users, n_items, n_train. Tables, gradients, Adam's two moments, the best and a saved
+    copy (6 x 4 bytes a parameter), the scores of a batch against all items with their gradients,
+    the pairs as int64, and what is there anyway.
+    """
+    s = settings
+    tables = 24 * (counts["n_users"] + counts["n_items"]) * s["dim"]
+    scores = 4 * s["batch_size"] * (4 * counts["n_items"] + 12 * s["negatives"])
+    pairs = 32 * counts["n_train"]
+    return 100 * math.ceil(
+        LIBRARIES_MB / 100 + EVALUATION_MB / 100 + (tables + scores + pairs) / 1e8
+    )
+
+
+def counts_of(entry: dict[str, Any]) -> dict[str, int]:
+    """Return n_users, n_items, n_train of a data set, before it is fetched or generated.
+
+    A simulated data set's train pairs are an expectation; one of the user's own is read.
+    """
+    if "path" in entry:
+        folder = Path(entry["path"])
+        train, _ = data.load(folder / "train.txt", folder / "test.txt")
+        return {"n_users": train.n_users, "n_items": train.n_items, "n_train": len(train)}
+    if "simulate" in entry:
+        p = entry["simulate"]
+        expected = round(p["users"] * p["observed"] * (1 - p["test_fraction"]))
+        return {"n_users": p["users"], "n_items": p["items"], "n_train": expected}
+    row = next(r for r in data.rows_of(entry["name"]) if r.file == "train.txt")
+    return {"n_users": row.users, "n_items": row.items, "n_train": row.interactions}
+
+
+def measure(counts: dict[str, int], run: configuration.Run, device: Any) -> tuple[float, float]:
+    """Return seconds per step and per evaluation of a run, measured on random pairs."""
+    from recloss.split import Split
+    from recloss.train import Trainer
+
+    size = (counts["n_users"], counts["n_items"])
+    rng = np.random.default_rng(0)
+
+    def pairs(n: int, n_users: int) -> data.Interactions:
+        users = np.sort(rng.integers(n_users, size=n)).astype(np.int32)
+        return data.Interactions(users, rng.integers(size[1], size=n).astype(np.int32), *size)
+
+    batch, some_users = run.settings["batch_size"], min(256, size[0])
+    empty = data.Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32), *size)
+    split = Split(pairs(4 * batch, size[0]), empty, pairs(4 * some_users, some_users))
+    trainer = Trainer(split, run.loss, run.settings, 0, device)
+    trainer.epoch(1)  # compiles, allocates, warms up
+    started = time.monotonic()
+    trainer.epoch(2)
+    step = (time.monotonic() - started) / trainer.steps
+    started = time.monotonic()
+    trainer.evaluate(on_test=True)
+    return step, (time.monotonic() - started) * size[0] / some_users
+
+
+def describe(config: dict[str, Any], results: Path) -> str:
+    """Return the plan of a completed configuration as lines of text."""
+    runs = configuration.runs(config)
+    counts = {entry["name"]: counts_of(entry) for entry in config["datasets"]}
+    pending = [run for run in runs if not (results / run.path / "metrics.json").exists()]
+    lines = [f"Plan of {config['run']!r} (protocol {config['protocol']}):"]
+    total, waiting = Counter(run.dataset for run in runs), Counter(run.dataset for run in pending)
+    for name, count in counts.items():
+        lines.append(
+            f"  {name}: {total[name]} training runs, {total[name] - waiting[name]} done; "
+            f"{count['n_users']:,} users, {count['n_items']:,} items, {count['n_train']:,} pairs"
+        )
+    disk = sum(
+        28 * (c["n_users"] + c["n_items"]) * 64 * (waiting[name] > 0)  # one checkpoint at a time
+        + 12 * c["n_users"] * total[name]
+        + 24 * c["n_train"]
+        for name, c in counts.items()
+    )
+    memory = max(memory_mb(counts[run.dataset], run.settings) for run in runs)
+    lines.append(
+        f"  disk about {max(disk / 1e9, 0.1):.1f} GB, memory up to {memory / 1e3:.1f} GB a run"
+    )
+    if pending:
+        lines += _time_lines(config, counts, pending)
+    return "\n".join(lines)
+
+
+def _time_lines(
+    config: dict[str, Any], counts: dict[str, dict[str, int]], pending: list[configuration.Run]
+) -> list[str]:
+    import torch
+
+    from recloss.train import duration, pick_device
+
+    torch.set_num_threads(config["threads"])
+    device = pick_device(config["device"])
+    seconds, measured = 0.0, {}
+    for run in pending:
+        s, c = run.settings, counts[run.dataset]
+        shape = (run.dataset, s["batch_size"], s["negatives"], s["dim"], s["score"])
+        if shape not in measured:
+            measured[shape] = measure(c, run, device)
+        step, evaluation = measured[shape]
+        steps = math.ceil(c["n_train"] / s["batch_size"]) * s["max_epochs"]
+        seconds += steps * step + math.ceil(s["max_epochs"] / s["eval_every"]) * evaluation
+    cpu = f"{config['threads']} CPU threads"
+    lines = [
+        f"  {len(pending)} runs to train on {cpu if device.type == 'cpu' else device.type}: "
+        f"at most {duration(seconds)} one after another, less where a run stops early"
+    ]
+    if config["device"] == "auto" and device.type == "cpu":
+        lines.append(f"  no GPU found; smaller experiments: --configfile {SMALLER};")
+        lines.append("  to train several runs at once on the CPU, add: --config device=cpu")
+    return lines
+
+
+def main() -> None:
+    """Print the plan of a configuration given as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m recloss.plan", description=main.__doc__)
+    parser.add_argument("config", help="the configuration as JSON")
+    parser.add_argument("--results", type=Path, help="folder of results (default results/<run>)")
+    arguments = parser.parse_args()
+    config = configuration.load(json.loads(arguments.config))
+    results = arguments.results or Path("results") / config["run"]
+    print(describe(config, results), flush=True)
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,95 @@
+"""What a run leaves behind: its metrics, history, per-user values, and where they came from."""
+
+import csv
+import hashlib
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recloss.files import atomic, write_json
+
+DATA_SOURCES = ("seeds", "data", "simulate", "split")
+TRAIN_SOURCES = ("seeds", "sampling", "scores", "losses", "models", "evaluate", "train")
+CONTROL_SOURCES = ("seeds", "evaluate", "controls")
+RENDER_SOURCES = ("stats", "figures", "tables", "report")
+
+
+def code_hash(modules: tuple[str, ...]) -> str:
+    """Return a short sha256 over the sources of `modules`: what decides whether to run again."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in modules:
+        digest.update((folder / f"{name}.py").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Return versions and hardware: what a reader needs to judge a number or its time."""
+    packages = ("recloss", "torch", "numpy", "scipy")
+    return {
+        "commit": commit(),
+        "device": device,
+        "hardware": _gpu_name() if device == "cuda" else _cpu_name(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in packages},
+    }
+
+
+def commit() -> str:
+    """Return the commit of the checkout this library runs from, `+` if changed, else ``."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    try:
+        done = subprocess.run([*command, "--abbrev=12"], capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
+
+
+def _gpu_name() -> str:
+    import torch  # only a run on a GPU gets here, and it has torch loaded
+
+    return torch.cuda.get_device_name()
+
+
+def _cpu_name() -> str:
+    name = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident size of this process so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def write_run(
+    out: Path,
+    metrics: dict[str, Any],
+    history: list[dict[str, Any]],
+    users: np.ndarray,
+    values: dict[str, np.ndarray],
+) -> None:
+    """Write per_user.npz, history.csv and, last, metrics.json, each whole or not at all.
+
+    users (n,) int32 and, in `values`, recall@20 and ndcg@20 (n,) float32 of each.
+    """
+    with atomic(out / "per_user.npz") as path:
+        np.savez_compressed(
+            path, users=users, **{"recall@20": values["recall@20"], "ndcg@20": values["ndcg@20"]}
+        )
+    with atomic(out / "history.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+    write_json(out / "metrics.json", metrics)

@@ -1,0 +1,104 @@
+"""The report: one HTML file that needs neither network nor the files beside it."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+
+import recloss
+from recloss import record
+
+
+def _unique(frame: pd.DataFrame, column: str) -> str:
+    """Return the distinct values of a column, joined; `not recorded` where there are none."""
+    values = frame[column].dropna().astype(str).unique() if column in frame else []
+    return ", ".join(value for value in values if value) or "not recorded"
+
+
+def provenance(metrics: pd.DataFrame) -> dict[str, str]:
+    """Return what the runs were made with, from metrics.csv, and what renders them now."""
+    versions = [name for name in metrics if name.startswith("versions.")]
+    text = {name.removeprefix("versions."): _unique(metrics, name) for name in versions}
+    seconds = (metrics["train_seconds"] + metrics["eval_seconds"]).sum()
+    return {
+        "Trained at commit": _unique(metrics, "commit"),
+        "Report rendered at commit": record.commit() or "not a git checkout",
+        "Rendered on": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "Device": _unique(metrics, "device"),
+        "Hardware": _unique(metrics, "hardware"),
+        "Platform": _unique(metrics, "platform"),
+        "CPU threads a run": _unique(metrics, "threads"),
+        "Computing time of all runs": f"{seconds / 3600:.2f} h",
+        "Versions": ", ".join(f"{name} {value}" for name, value in text.items()),
+        "Code hash of training": _unique(metrics[metrics["backbone"] != "control"], "code_hash"),
+    }
+
+
+def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return per data set the best trained loss, its margin over popularity, and the run counts."""
+    rows = []
+    for dataset, runs in metrics.groupby("dataset", sort=False):
+        main = runs[runs["experiments"].str.split().map(lambda names: "main" in names)]
+        means = main.groupby("loss", sort=False)["recall@20"].mean().sort_values(ascending=False)
+        popular = runs.loc[runs["loss"] == "popularity", "recall@20"]
+        rows.append(
+            {
+                "dataset": dataset,
+                "runs": len(runs),
+                "losses": main["loss"].nunique(),
+                "seeds": main["seed"].nunique(),
+                "best": means.index[0],
+                "recall": means.iloc[0],
+                "second": means.index[1] if len(means) > 1 else None,
+                "second_recall": means.iloc[1] if len(means) > 1 else None,
+                "popularity": popular.mean() if len(popular) else None,
+            }
+        )
+    return rows
+
+
+def render(
+    config: dict[str, Any],
+    metrics: str | Path,
+    manifests: list[dict[str, Any]],
+    tables: dict[str, str],
+    figures: dict[str, str],
+    grids: list[tuple[dict[str, Any], str, str]],
+    template: Path,
+) -> str:
+    """Return the report as HTML.
+
+    config: the completed configuration; metrics: path of metrics.csv; manifests: of the splits;
+    tables and figures: name to path of .html and .svg; grids: (entry, figure, table) of each;
+    template: the folder with report.html.j2 and style.css.
+    """
+    frame = pd.read_csv(metrics)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["inline"] = lambda path: Path(path).read_text(encoding="utf-8")
+    environment.filters["svg"] = _svg
+    return environment.get_template("report.html.j2").render(
+        config=config,
+        configuration=yaml.safe_dump(config, sort_keys=False, width=100),
+        version=recloss.__version__,
+        manifests=manifests,
+        summary=summary(frame),
+        provenance=provenance(frame),
+        tables=tables,
+        figures=figures,
+        grids=grids,
+    )
+
+
+def _svg(path: str) -> str:
+    """Return the <svg> element of a file, without the XML head that HTML does not allow."""
+    text = Path(path).read_text(encoding="utf-8")
+    return text[text.index("<svg") :]

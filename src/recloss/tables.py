@@ -1,0 +1,155 @@
+"""Tables from tidy metrics: numbers as CSV, and the same formatted as HTML and LaTeX."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from recloss.files import atomic
+
+BOLD = "font-weight: bold;"
+
+
+def tidy_row(path: str, experiments: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of metrics.csv of a run: nested keys are flattened, settings as `settings.x`."""
+    row: dict[str, Any] = {"path": path, "experiments": experiments}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            row |= {f"{key}.{name}": entry for name, entry in value.items()}
+        else:
+            row[key] = value
+    return row
+
+
+def tidy(runs: dict[str, str], results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return metrics.csv and history.csv of runs given as {path: experiments}."""
+    rows, histories = [], []
+    for path, experiments in runs.items():
+        record = json.loads((results / path / "metrics.json").read_text())
+        rows.append(tidy_row(path, experiments, record))
+        keys = ("dataset", "backbone", "loss", "variant", "seed")
+        history = pd.read_csv(results / path / "history.csv")
+        for position, key in enumerate(keys):
+            history.insert(position, key, record[key])
+        histories.append(history.assign(experiments=experiments))
+    return pd.DataFrame(rows), pd.concat(histories, ignore_index=True)
+
+
+def part_of(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """Return the rows that belong to one of the experiments `names` (see `tidy`)."""
+    return frame[[not set(names).isdisjoint(cell.split()) for cell in frame["experiments"]]]
+
+
+def main_display(table: pd.DataFrame) -> Styler:
+    """Return the main table for readers: a row per loss, per data set Recall@20 and NDCG@20.
+
+    table: the result of `stats.summarise`. The standard deviation over seeds follows where there
+    are several; the best of the trained losses is bold.
+    """
+    cells, best = {}, {}
+    losses = list(dict.fromkeys(table["loss"]))
+    for dataset, rows in table.groupby("dataset", sort=False):
+        rows = rows.set_index("loss")
+        for metric in ("recall@20", "ndcg@20"):
+            cells[dataset, metric] = {
+                loss: _with_spread(row[metric], row[f"{metric} sd"])
+                for loss, row in rows.iterrows()
+            }
+            best[dataset, metric] = rows.loc[rows["kind"] != "control", metric].idxmax()
+    frame = pd.DataFrame(cells, index=losses).fillna("")
+
+    def bold(column: pd.Series) -> list[str]:
+        return [BOLD if loss == best[column.name] else "" for loss in column.index]
+
+    return frame.style.apply(bold)
+
+
+def _with_spread(mean: float, spread: float) -> str:
+    return f"{mean:.4f}" if pd.isna(spread) else f"{mean:.4f} ± {spread:.4f}"
+
+
+def grid_points(metrics: pd.DataFrame, grid: dict[str, Any]) -> pd.DataFrame:
+    """Return the runs of a grid with the settings it varies as plain columns."""
+    points = part_of(metrics, f"grid:{grid['name']}")
+    columns = {f"settings.{key}": key for key in grid["over"]}
+    keep = ["dataset", "loss", *columns, "seed", "recall@20", "ndcg@20", "recall@50", "ndcg@50"]
+    return points[keep].rename(columns=columns).sort_values(["dataset", *grid["over"], "seed"])
+
+
+def grid_display(points: pd.DataFrame, over: list[str]) -> Styler:
+    """Return the points of a grid, best first, seeds averaged."""
+    frame = points.groupby(["dataset", *over])[["recall@20", "ndcg@20"]].mean().reset_index()
+    frame = frame.sort_values(["dataset", "recall@20"], ascending=[True, False])
+    return frame.style.hide(axis="index").format(
+        {key: "{:g}" for key in over} | {"recall@20": "{:.4f}", "ndcg@20": "{:.4f}"}
+    )
+
+
+def data_table(manifests: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return a row per data set from the manifests of the splits."""
+    columns = {
+        "dataset": "dataset",
+        "n_users": "users",
+        "n_items": "items",
+        "n_train": "train",
+        "n_valid": "validation",
+        "n_test": "test",
+        "density": "density",
+        "users_without_test": "users without test",
+        "items_without_train": "items without train",
+        "protocol": "protocol",
+        "data_hash": "hash",
+    }
+    frame = pd.DataFrame(manifests)[list(columns)].rename(columns=columns)
+    return frame.assign(hash=frame["hash"].str[:12])
+
+
+def data_display(table: pd.DataFrame) -> Styler:
+    """Return the data table with thousands separated."""
+    counts = [name for name, kind in table.dtypes.items() if kind.kind == "i"]
+    return table.style.hide(axis="index").format(
+        dict.fromkeys(counts, "{:,}") | {"density": "{:.5f}"}
+    )
+
+
+def cost_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per data set and loss: mean epochs, seconds, memory, and the device."""
+    groups = part_of(metrics, "main").groupby(["dataset", "loss"], sort=False)
+    frame = groups.agg(
+        runs=("seed", "size"),
+        epochs=("epochs", "mean"),
+        train_seconds=("train_seconds", "mean"),
+        eval_seconds=("eval_seconds", "mean"),
+        peak_memory_mb=("peak_memory_mb", "max"),
+        device=("device", "first"),
+    ).reset_index()
+    frame.insert(4, "seconds_per_epoch", frame["train_seconds"] / frame["epochs"])
+    return frame
+
+
+def cost_display(table: pd.DataFrame) -> Styler:
+    """Return the cost table with units in its header."""
+    names = {
+        "train_seconds": "training, s",
+        "seconds_per_epoch": "an epoch, s",
+        "eval_seconds": "evaluation, s",
+        "peak_memory_mb": "peak memory, MB",
+    }
+    numbers = {"epochs": "{:.1f}", "peak memory, MB": "{:,.0f}"}
+    numbers |= {name: "{:,.2f}" for name in names.values() if name.endswith(" s")}
+    return table.rename(columns=names).style.hide(axis="index").format(numbers)
+
+
+def write(table: pd.DataFrame, display: Styler, csv: str | Path) -> None:
+    """Write `table` to the path `csv`, and `display` beside it as .html and .tex."""
+    csv = Path(csv)
+    with atomic(csv) as temporary:
+        table.to_csv(temporary, index=False)
+    display = display.set_uuid(csv.stem)  # pandas draws a random one
+    with atomic(csv.with_suffix(".html")) as temporary:
+        temporary.write_text(display.to_html() + "\n", encoding="utf-8")
+    with atomic(csv.with_suffix(".tex")) as temporary:
+        text = display.to_latex(convert_css=True, hrules=True, multicol_align="c")
+        temporary.write_text(text.replace("_", r"\_").replace("±", r"$\pm$"), encoding="utf-8")

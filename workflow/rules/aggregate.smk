@@ -1,0 +1,172 @@
+"""From runs to tables and figures.
+
+REQUIRED INPUTS: the metrics.json and history.csv of every run, the manifests.
+OUTPUTS: <results>/metrics.csv, history.csv, tables/*.{csv,html,tex}, figures/*.svg.
+Later rules read the tidy files only, so that a colour never retrains.
+"""
+
+
+rule aggregate:
+    """Collect every run into tidy files: a row per run, a row per evaluation."""
+    input:
+        metrics=run_files(),
+    output:
+        metrics="<results>/metrics.csv",
+        history="<results>/history.csv",
+    log:
+        "<logs>/aggregate.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+        experiments=experiments(),
+    script:
+        "../scripts/aggregate.py"
+
+
+rule data_table:
+    """Describe the data sets."""
+    input:
+        manifests=collect(rules.split.output.manifest, dataset=dataset_names()),
+    output:
+        multiext("<results>/tables/data", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/data.html",
+            caption="../../report/captions/data.rst",
+            category="1 Data",
+            labels={"table": "data sets"},
+        ),
+    log:
+        notebook="<logs>/notebooks/data.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+    notebook:
+        "../notebooks/data.py.ipynb"
+
+
+rule main_table:
+    """Compare the losses on each data set."""
+    input:
+        metrics=rules.aggregate.output.metrics,
+        per_user=per_user_files(),
+    output:
+        multiext("<results>/tables/main", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/main.html",
+            caption="../../report/captions/main.rst",
+            category="2 Main results",
+            labels={"result": "losses compared", "format": "table"},
+        ),
+        figure=report(
+            "<results>/figures/main.svg",
+            caption="../../report/captions/main.rst",
+            category="2 Main results",
+            labels={"result": "losses compared", "format": "figure"},
+        ),
+    log:
+        notebook="<logs>/notebooks/main.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+    notebook:
+        "../notebooks/main.py.ipynb"
+
+
+rule grid:
+    """Show how a metric moves over a grid of settings."""
+    input:
+        metrics=rules.aggregate.output.metrics,
+    output:
+        multiext("<results>/tables/grid_{grid}", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/grid_{grid}.html",
+            caption="../../report/captions/grid.rst",
+            category="3 Grids",
+            labels={"grid": "{grid}", "format": "table"},
+        ),
+        figure=report(
+            "<results>/figures/grid_{grid}.svg",
+            caption="../../report/captions/grid.rst",
+            category="3 Grids",
+            labels={"grid": "{grid}", "format": "figure"},
+        ),
+    log:
+        notebook="<logs>/notebooks/grid_{grid}.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+        grid=grid_entry,
+    notebook:
+        "../notebooks/grid.py.ipynb"
+
+
+rule learning_curves:
+    """Show how the monitored metric rises with the epochs."""
+    input:
+        history=rules.aggregate.output.history,
+    output:
+        figure=report(
+            "<results>/figures/learning_curves.svg",
+            caption="../../report/captions/learning_curves.rst",
+            category="4 Training",
+            labels={"training": "learning curves"},
+        ),
+    log:
+        notebook="<logs>/notebooks/learning_curves.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+    notebook:
+        "../notebooks/learning_curves.py.ipynb"
+
+
+rule cost_table:
+    """Say what each loss cost: time, memory, epochs."""
+    input:
+        metrics=rules.aggregate.output.metrics,
+    output:
+        multiext("<results>/tables/cost", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/cost.html",
+            caption="../../report/captions/cost.rst",
+            category="4 Training",
+            labels={"training": "cost"},
+        ),
+    log:
+        notebook="<logs>/notebooks/cost.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+    notebook:
+        "../notebooks/cost.py.ipynb"
+
+
+rule tables:
+    input:
+        rules.data_table.output,
+        rules.main_table.output,
+        collect(rules.grid.output, grid=grid_names()),
+        rules.cost_table.output,
+    """Make every table."""
+    localrule: True
+
+
+rule figures:
+    input:
+        rules.main_table.output.figure,
+        collect(rules.grid.output.figure, grid=grid_names()),
+        rules.learning_curves.output,
+    """Make every figure."""
+    localrule: True

@@ -1,0 +1,144 @@
+"""The configuration, completed and checked, and the helpers that rules call.
+
+REQUIRED INPUTS: the global `config`.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from recloss import config as settings
+from recloss import plan
+from recloss.files import ReclossError
+from recloss.record import (
+    CONTROL_SOURCES,
+    DATA_SOURCES,
+    RENDER_SOURCES,
+    TRAIN_SOURCES,
+    code_hash,
+)
+from snakemake.exceptions import WorkflowError
+
+try:
+    config.update(settings.load(config))
+except ReclossError as error:
+    raise WorkflowError(str(error))
+
+RUNS = {run.path: run for run in settings.runs(config)}
+CONTROLS = {run.path: run for run in settings.control_runs(config)}
+
+
+def one_of(names):
+    """A wildcard constraint that matches exactly the given names (nothing, if there are none)."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def known_losses():
+    return settings.loss_names()
+
+
+def dataset_names():
+    return [dataset["name"] for dataset in config["datasets"]]
+
+
+def grid_names():
+    return [grid["name"] for grid in config["grids"]]
+
+
+def grid_entry(wildcards):
+    return next(g for g in config["grids"] if g["name"] == wildcards.grid)
+
+
+def dataset_entry(wildcards):
+    return next(d for d in config["datasets"] if d["name"] == wildcards.dataset)
+
+
+def interaction_files(wildcards):
+    """Where a data set's train.txt and test.txt come from: the user, the simulation, or a fetch."""
+    entry = dataset_entry(wildcards)
+    if "path" in entry:
+        return {f: f"{entry['path']}/{f}.txt" for f in ("train", "test")}
+    source = rules.simulate if "simulate" in entry else rules.fetch
+    return {"train": source.output.train, "test": source.output.test}
+
+
+def published_flag(wildcards):
+    entry = dataset_entry(wildcards)
+    return "" if "path" in entry or "simulate" in entry else "--published"
+
+
+def simulation_flags(wildcards):
+    return settings.flags(dataset_entry(wildcards)["simulate"])
+
+
+def training_run(wildcards):
+    return RUNS[
+        "train/{0.dataset}/mf/{0.loss}/{0.variant}/seed{0.seed}".format(wildcards)
+    ]
+
+
+def setting_flags(wildcards):
+    return settings.flags(training_run(wildcards).settings)
+
+
+def training_memory(wildcards, input):
+    """Memory of a training job in MB: tables, Adam, scores of a batch, the data, the libraries."""
+    with open(input.manifest) as file:
+        manifest = json.load(file)
+    return plan.memory_mb(manifest, training_run(wildcards).settings)
+
+
+def gpus(wildcards):
+    """A job asks for a GPU unless the configuration says that it does without."""
+    return 0 if config["device"] in ("cpu", "mps") else 1
+
+
+def run_files(dataset=None):
+    """The metrics of every run, controls included, or of those of one data set."""
+    runs = [*CONTROLS.values(), *RUNS.values()]
+    return [
+        f"<results>/{run.path}/metrics.json"
+        for run in runs
+        if dataset in (None, run.dataset)
+    ]
+
+
+def per_user_files():
+    """The per-user values of the runs that the main table shows."""
+    runs = [*CONTROLS.values(), *settings.main_runs(config)]
+    return [f"<results>/{run.path}/per_user.npz" for run in runs]
+
+
+def report_template_hash():
+    """Content of the report's template and style sheet, whose edit renders it again."""
+    folder = Path(workflow.basedir) / "report"
+    text = "".join(
+        (folder / name).read_text() for name in ("report.html.j2", "style.css")
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def experiments():
+    """The experiments each run belongs to: `main`, `control`, `grid:<name>`, joined by spaces."""
+    parts = {
+        "main": settings.main_runs(config),
+        "control": settings.control_runs(config),
+    }
+    parts |= {
+        f"grid:{g['name']}": settings.grid_runs(config, g) for g in config["grids"]
+    }
+    member = {}
+    for name, runs in parts.items():
+        for run in runs:
+            member.setdefault(run.path, []).append(name)
+    return {path: " ".join(dict.fromkeys(names)) for path, names in member.items()}
+
+
+def print_plan():
+    """Say what is about to run, how long it may take, and what it needs."""
+    subprocess.run(
+        [sys.executable, "-m", "recloss.plan", json.dumps(config)], check=True
+    )

@@ -1,0 +1,83 @@
+"""From a data set's name to a split.
+
+REQUIRED INPUTS: nothing, or the train.txt and test.txt of a data set of your own.
+OUTPUTS: <results>/data/{dataset}/split.npz, split.json and manifest.json.
+"""
+
+
+rule fetch:
+    """Fetch a published data set from the mirror or its public homes, and verify it."""
+    output:
+        train="<resources>/{dataset}/train.txt",
+        test="<resources>/{dataset}/test.txt",
+    log:
+        "<logs>/fetch/{dataset}.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    shell:
+        "python -m recloss.data fetch {wildcards.dataset} --out $(dirname {output.train})"
+        ' --mirror "{config[data][mirror]}" 2>&1 | tee {log}'
+
+
+rule simulate:
+    """Generate a data set from known true preferences and popularity-skewed exposure."""
+    output:
+        train="<results>/data/{dataset}/raw/train.txt",
+        test="<results>/data/{dataset}/raw/test.txt",
+        truth="<results>/data/{dataset}/raw/truth.npz",
+        simulation="<results>/data/{dataset}/raw/simulation.json",
+    log:
+        "<logs>/simulate/{dataset}.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(DATA_SOURCES),
+        flags=simulation_flags,
+    shell:
+        "python -m recloss.simulate --out $(dirname {output.train}) {params.flags} > {log} 2>&1"
+
+
+rule prepare:
+    """Parse and validate a data set; write it as arrays with a manifest."""
+    input:
+        unpack(interaction_files),
+    output:
+        arrays="<results>/data/{dataset}/interactions.npz",
+        manifest="<results>/data/{dataset}/manifest.json",
+    log:
+        "<logs>/prepare/{dataset}.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(DATA_SOURCES),
+        published=published_flag,
+    shell:
+        "python -m recloss.data prepare {wildcards.dataset} --train {input.train:q}"
+        " --test {input.test:q} --out $(dirname {output.arrays}) {params.published} > {log} 2>&1"
+
+
+rule split:
+    """Split into train, validation and test as the protocol says."""
+    input:
+        arrays=rules.prepare.output.arrays,
+        manifest=rules.prepare.output.manifest,
+    output:
+        arrays="<results>/data/{dataset}/split.npz",
+        manifest="<results>/data/{dataset}/split.json",
+    log:
+        "<logs>/split/{dataset}.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(DATA_SOURCES),
+        protocol=lookup("protocol", within=config),
+        validation=lookup("split/validation", within=config),
+        seed=lookup("split/seed", within=config),
+    shell:
+        "python -m recloss.split --data {input.arrays} --manifest {input.manifest}"
+        " --protocol {params.protocol} --validation {params.validation} --seed {params.seed}"
+        " --out $(dirname {output.arrays}) > {log} 2>&1"

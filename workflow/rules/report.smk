@@ -1,0 +1,32 @@
+"""The report: one self-contained HTML file.
+
+REQUIRED INPUTS: every table and figure, metrics.csv, the manifests.
+OUTPUTS: <results>/report.html.
+"""
+
+
+rule report:
+    """Collect tables, figures, configuration and provenance into one file."""
+    input:
+        metrics=rules.aggregate.output.metrics,
+        manifests=collect(rules.split.output.manifest, dataset=dataset_names()),
+        data=rules.data_table.output.table,
+        main_table=rules.main_table.output.table,
+        main_figure=rules.main_table.output.figure,
+        grid_tables=collect(rules.grid.output.table, grid=grid_names()),
+        grid_figures=collect(rules.grid.output.figure, grid=grid_names()),
+        learning_curves=rules.learning_curves.output.figure,
+        cost=rules.cost_table.output.table,
+    output:
+        "<results>/report.html",
+    log:
+        "<logs>/report.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        config=config,
+        code=code_hash(RENDER_SOURCES),
+        template=report_template_hash(),
+    script:
+        "../scripts/report.py"

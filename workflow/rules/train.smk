@@ -1,0 +1,63 @@
+"""Training runs and control rankings.
+
+REQUIRED INPUTS: <results>/data/{dataset}/split.npz and split.json.
+OUTPUTS: <results>/train/{dataset}/{backbone}/{loss}/{variant}/seed{seed}/metrics.json, history.csv
+and per_user.npz.
+
+What retrains: other settings, another code hash, another manifest. The arrays themselves are
+ancient() and the manifest is compared by content, so that touching or moving files does not.
+"""
+
+
+rule train:
+    """Train one loss on one data set with one seed."""
+    input:
+        arrays=ancient(rules.split.output.arrays),
+        manifest=rules.split.output.manifest,
+    output:
+        metrics="<results>/train/{dataset}/mf/{loss}/{variant}/seed{seed}/metrics.json",
+        history="<results>/train/{dataset}/mf/{loss}/{variant}/seed{seed}/history.csv",
+        per_user="<results>/train/{dataset}/mf/{loss}/{variant}/seed{seed}/per_user.npz",
+    log:
+        "<logs>/train/{dataset}/mf/{loss}/{variant}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/train/{dataset}/mf/{loss}/{variant}/seed{seed}.tsv"
+    conda:
+        "../../envs/recloss.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=gpus,
+        mem_mb=training_memory,
+        runtime=1440,
+    params:
+        code=code_hash(TRAIN_SOURCES),
+        flags=setting_flags,
+        # Outside the outputs, which Snakemake deletes before it runs a job again.
+        checkpoint="<results>/checkpoints/{dataset}/mf/{loss}/{variant}/seed{seed}.pt",
+    shell:
+        "python -m recloss.train --data {input.arrays} --manifest {input.manifest}"
+        " --loss {wildcards.loss} --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --out $(dirname {output.metrics}) --checkpoint {params.checkpoint}"
+        " --device {config[device]} --threads {threads} {params.flags} 2>&1 | tee {log}"
+
+
+rule control:
+    """Rank by popularity or at random."""
+    input:
+        arrays=ancient(rules.split.output.arrays),
+        manifest=rules.split.output.manifest,
+    output:
+        metrics="<results>/train/{dataset}/control/{control}/base/seed{seed}/metrics.json",
+        history="<results>/train/{dataset}/control/{control}/base/seed{seed}/history.csv",
+        per_user="<results>/train/{dataset}/control/{control}/base/seed{seed}/per_user.npz",
+    log:
+        "<logs>/control/{dataset}/{control}/seed{seed}.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(CONTROL_SOURCES),
+    shell:
+        "python -m recloss.controls {wildcards.control} --data {input.arrays}"
+        " --manifest {input.manifest} --seed {wildcards.seed} --threads {threads}"
+        " --out $(dirname {output.metrics}) > {log} 2>&1"

@@ -1,0 +1,12 @@
+"""Collect the runs of the experiment into metrics.csv and history.csv."""
+
+from pathlib import Path
+
+from recloss.files import atomic
+from recloss.tables import tidy
+
+results = Path(snakemake.output.metrics).parent
+metrics, history = tidy(snakemake.params.experiments, results)
+for frame, path in ((metrics, snakemake.output.metrics), (history, snakemake.output.history)):
+    with atomic(path) as temporary:
+        frame.to_csv(temporary, index=False)

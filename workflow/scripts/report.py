@@ -1,0 +1,20 @@
+"""Render the report of the experiment."""
+
+import json
+from pathlib import Path
+
+from recloss.files import atomic
+from recloss.report import render
+
+given = snakemake.input
+html = render(
+    config=snakemake.params.config,
+    metrics=given.metrics,
+    manifests=[json.loads(Path(path).read_text()) for path in given.manifests],
+    tables={"data": given.data, "main": given.main_table, "cost": given.cost},
+    figures={"main": given.main_figure, "learning_curves": given.learning_curves},
+    grids=list(zip(snakemake.params.config["grids"], given.grid_figures, given.grid_tables)),
+    template=Path(snakemake.scriptdir).parents[1] / "report",
+)
+with atomic(snakemake.output[0]) as temporary:
+    temporary.write_text(html, encoding="utf-8")
