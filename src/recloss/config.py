@@ -49,6 +49,12 @@ def loss_schema(loss: str) -> dict[str, dict[str, Any]]:
     return {name: _resolved(node) for name, node in own.items()}
 
 
+def simulation_defaults() -> dict[str, Any]:
+    """Return the parameters of the simulated data set where nothing else is said."""
+    nodes = schema()["properties"]["datasets"]["items"]["properties"]["simulate"]["properties"]
+    return {name: node["default"] for name, node in nodes.items()}
+
+
 def loss_names() -> list[str]:
     """Return the losses that the schema knows, in its order."""
     return list(schema()["$defs"]["loss_settings"]["properties"])
@@ -202,8 +208,8 @@ def check_settings(loss: str, settings: dict[str, Any], where: str) -> None:
         )
     if settings.get("correct_logq") and settings["exclude_positives"]:
         raise ReclossError(
-            f"{where}: correct_logq needs the proposal q, which exclude_positives changes per user; "
-            "use one of the two"
+            f"{where}: correct_logq needs one proposal q for all users, exclude_positives "
+            "makes one per user; use one of the two"
         )
 
 

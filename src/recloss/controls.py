@@ -11,6 +11,7 @@ import torch
 from recloss import config, record, seeds
 from recloss.evaluate import ScoreBlock, means, per_user
 from recloss.files import run_cli
+from recloss.scores import use_threads
 from recloss.split import Split, load_split
 
 
@@ -36,7 +37,7 @@ CONTROLS = {"popularity": popularity, "random": random}
 
 
 def main() -> None:
-    """Rank by a control and write metrics.json, history.csv and per_user.npz like a training run."""
+    """Rank by a control and write the files of a training run."""
     p = argparse.ArgumentParser(prog="python -m recloss.controls", description=main.__doc__)
     p.add_argument("control", choices=CONTROLS)
     p.add_argument("--data", type=Path, required=True, help="split.npz written by recloss.split")
@@ -45,7 +46,7 @@ def main() -> None:
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--out", type=Path, required=True, help="folder for the results")
     arguments = p.parse_args()
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     manifest = json.loads(arguments.manifest.read_text())
     split = load_split(arguments.data)
     started = time.monotonic()

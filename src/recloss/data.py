@@ -330,7 +330,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 def unpack(path: str | Path, *names: str) -> tuple[Interactions, ...]:
     """Read the named sets back from a file of `pack`'s arrays."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             counts = int(arrays["n_users"]), int(arrays["n_items"])
             pairs = [(arrays[f"{name}_users"], arrays[f"{name}_items"]) for name in names]
     except FileNotFoundError:

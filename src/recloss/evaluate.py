@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recloss.data import Interactions
+from recloss.scores import cpu_kernels
 
 CUTOFFS = (20, 50)
 METRICS = tuple(f"{metric}@{k}" for k in CUTOFFS for metric in ("recall", "ndcg"))
@@ -33,15 +34,19 @@ def dot_scores(users: Tensor, items: Tensor, cosine: bool) -> ScoreBlock:
 
 def top_k(scores: Tensor, k: int) -> Tensor:
     """Return the k best columns of each row, (rows, k) int64, equal scores by ascending column."""
+    if scores.device.type == "cpu" and cpu_kernels() is not None:
+        return torch.from_numpy(cpu_kernels().top_k(scores.contiguous().numpy(), k))
     values, ids = scores.topk(k, dim=1)
-    tied = (scores >= values[:, -1:]).sum(1) > k
+    ids = ids.sort(dim=1)[0]
+    border = values[:, -1:]
+    tied = (scores >= border).sum(1) > k
     if bool(tied.any()):
         # torch.topk leaves open which of several equal scores at the border it takes.
-        rows = scores[tied]
-        exact_values, exact_ids = rows.sort(dim=1, descending=True, stable=True)
-        values[tied], ids[tied] = exact_values[:, :k], exact_ids[:, :k]
-    ids, by_id = ids.sort(dim=1)
-    order = values.gather(1, by_id).sort(dim=1, descending=True, stable=True)[1]
+        rows, border = scores[tied], border[tied]
+        above, equal = rows > border, rows == border
+        taken = above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True)))
+        ids[tied] = taken.nonzero()[:, 1].view(-1, k)
+    order = scores.gather(1, ids).sort(dim=1, descending=True, stable=True)[1]
     return ids.gather(1, order)
 
 
@@ -54,8 +59,8 @@ def per_user(
     """Rank all items for every user and compare with the test items.
 
     score_block(low, high) gives scores (high - low, I) on `device`; pairs in `masked` are left out
-    of the ranking. Returns the users with at least one test item, (n,) int32, and for each metric of
-    `METRICS` their values, (n,) float32.
+    of the ranking. Returns the users with at least one test item, (n,) int32, and their values of
+    each metric of `METRICS`, (n,) float32.
     """
     n_users, n_items = test.n_users, test.n_items
     relevant = np.bincount(test.users, minlength=n_users)

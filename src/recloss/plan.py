@@ -19,6 +19,7 @@ from recloss.files import run_cli
 
 LIBRARIES_MB = 500  # Python, torch, numpy and scipy as loaded
 EVALUATION_MB = 600  # blocks of scores, their order and the masks
+STEPS = 4  # measured per shape, after as many to warm up
 SMALLER = "config/gowalla.yaml (hours) or config/demo.yaml (minutes)"
 
 
@@ -69,7 +70,7 @@ def measure(counts: dict[str, int], run: configuration.Run, device: Any) -> tupl
 
     batch, some_users = run.settings["batch_size"], min(256, size[0])
     empty = data.Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32), *size)
-    split = Split(pairs(4 * batch, size[0]), empty, pairs(4 * some_users, some_users))
+    split = Split(pairs(STEPS * batch, size[0]), empty, pairs(4 * some_users, some_users))
     trainer = Trainer(split, run.loss, run.settings, 0, device)
     trainer.epoch(1)  # compiles, allocates, warms up
     started = time.monotonic()
@@ -110,11 +111,10 @@ def describe(config: dict[str, Any], results: Path) -> str:
 def _time_lines(
     config: dict[str, Any], counts: dict[str, dict[str, int]], pending: list[configuration.Run]
 ) -> list[str]:
-    import torch
-
+    from recloss.scores import use_threads
     from recloss.train import duration, pick_device
 
-    torch.set_num_threads(config["threads"])
+    use_threads(config["threads"])
     device = pick_device(config["device"])
     seconds, measured = 0.0, {}
     for run in pending:

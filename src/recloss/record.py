@@ -16,8 +16,9 @@ import numpy as np
 from recloss.files import atomic, write_json
 
 DATA_SOURCES = ("seeds", "data", "simulate", "split")
-TRAIN_SOURCES = ("seeds", "sampling", "scores", "losses", "models", "evaluate", "train")
-CONTROL_SOURCES = ("seeds", "evaluate", "controls")
+EVALUATE_SOURCES = ("seeds", "scores", "kernels_cpu", "evaluate")
+TRAIN_SOURCES = (*EVALUATE_SOURCES, "sampling", "losses", "models", "train")
+CONTROL_SOURCES = (*EVALUATE_SOURCES, "controls")
 RENDER_SOURCES = ("stats", "figures", "tables", "report")
 
 

@@ -102,7 +102,7 @@ def alias_table(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class ExtraPositives:
-    """Draws M train items of each user, uniformly with replacement (the k of the debiased losses)."""
+    """Draws M train items of each user, uniformly with replacement: the k of debiased losses."""
 
     def __init__(self, train: Interactions, count: int, seed: int, device: torch.device) -> None:
         self.count, self.seed, self.device = count, seed, device

@@ -49,14 +49,14 @@ class Simulation:
 
 
 def simulate(
-    users: int = 2000,
-    items: int = 1500,
-    dim: int = 8,
-    prior: float = 0.05,
-    observed: float = 25.0,
-    skew: float = 1.0,
-    test_fraction: float = 0.2,
-    seed: int = 0,
+    users: int,
+    items: int,
+    dim: int,
+    prior: float,
+    observed: float,
+    skew: float,
+    test_fraction: float,
+    seed: int,
 ) -> Simulation:
     """Return a simulation; memory is users x items x 20 bytes.
 
@@ -126,8 +126,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     for name, parameter in inspect.signature(simulate).parameters.items():
-        flag, default = f"--{name.replace('_', '-')}", parameter.default
-        parser.add_argument(flag, type=type(default), default=default, help="default %(default)s")
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=parameter.annotation, required=True)
     arguments = vars(parser.parse_args())
     out = arguments.pop("out")
     simulation = simulate(**arguments)

@@ -10,7 +10,7 @@ LEVEL = 0.95
 
 
 def user_values(paths: list[Path], metric: str) -> np.ndarray:
-    """Return each test user's value of `metric`, averaged over the runs in `paths`: (n,) float64."""
+    """Return each test user's value of `metric`, (n,) float64, averaged over the runs."""
     values = []
     for path in paths:
         with np.load(path, allow_pickle=False) as arrays:

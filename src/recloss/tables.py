@@ -13,7 +13,7 @@ BOLD = "font-weight: bold;"
 
 
 def tidy_row(path: str, experiments: str, record: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of metrics.csv of a run: nested keys are flattened, settings as `settings.x`."""
+    """Return a run's row of metrics.csv; nested keys are flattened, as in `settings.dim`."""
     row: dict[str, Any] = {"path": path, "experiments": experiments}
     for key, value in record.items():
         if isinstance(value, dict):
@@ -83,7 +83,7 @@ def grid_display(points: pd.DataFrame, over: list[str]) -> Styler:
     frame = points.groupby(["dataset", *over])[["recall@20", "ndcg@20"]].mean().reset_index()
     frame = frame.sort_values(["dataset", "recall@20"], ascending=[True, False])
     return frame.style.hide(axis="index").format(
-        {key: "{:g}" for key in over} | {"recall@20": "{:.4f}", "ndcg@20": "{:.4f}"}
+        dict.fromkeys(over, "{:g}") | {"recall@20": "{:.4f}", "ndcg@20": "{:.4f}"}
     )
 
 

@@ -24,7 +24,7 @@ from recloss.evaluate import dot_scores, means, per_user
 from recloss.files import ReclossError, atomic, run_cli
 from recloss.losses import LOSSES, data_arguments, hyper_parameters
 from recloss.models import MatrixFactorization
-from recloss.scores import sampled_scores
+from recloss.scores import sampled_scores, use_threads
 from recloss.split import Split, load_split
 
 CHECK_EVERY = 100  # steps between looks at the loss, each of which waits for the device
@@ -191,7 +191,7 @@ class Trainer:
         )
 
     def evaluate(self, on_test: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return users (n,) and their metrics, on test or on validation; see `evaluate.per_user`."""
+        """Return users (n,) and their metrics, on test or validation: `evaluate.per_user`."""
         split = self.split
         with torch.no_grad():
             users, items = self.model()
@@ -234,7 +234,7 @@ class Trainer:
         improved = metrics[s["monitor"]] > p.best
         seconds = p.train_seconds + p.eval_seconds
         p.history.append(
-            {"epoch": p.epoch, "loss": loss, "learning_rate": p.learning_rate}
+            {"epoch": p.epoch, "train_loss": loss, "learning_rate": p.learning_rate}
             | metrics
             | {"seconds": round(seconds, 3)}
         )
@@ -313,7 +313,7 @@ def main() -> None:
     """Train as the command line says."""
     arguments = parser().parse_args()
     settings = config.settings_from_flags(arguments, arguments.loss)
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     device = pick_device(arguments.device)
     manifest = json.loads(arguments.manifest.read_text())
     label = f"{manifest['dataset']} {arguments.loss} {arguments.variant} seed{arguments.seed}"

@@ -33,7 +33,7 @@ rule train:
         code=code_hash(TRAIN_SOURCES),
         flags=setting_flags,
         # Outside the outputs, which Snakemake deletes before it runs a job again.
-        checkpoint="<results>/checkpoints/{dataset}/mf/{loss}/{variant}/seed{seed}.pt",
+        checkpoint=checkpoint_file,
     shell:
         "python -m recloss.train --data {input.arrays} --manifest {input.manifest}"
         " --loss {wildcards.loss} --variant {wildcards.variant} --seed {wildcards.seed}"

@@ -1,10 +1,12 @@
 """Collect the runs of the experiment into metrics.csv and history.csv."""
 
+import sys
 from pathlib import Path
 
 from recloss.files import atomic
 from recloss.tables import tidy
 
+sys.stderr = open(snakemake.log[0], "w", buffering=1)
 results = Path(snakemake.output.metrics).parent
 metrics, history = tidy(snakemake.params.experiments, results)
 for frame, path in ((metrics, snakemake.output.metrics), (history, snakemake.output.history)):

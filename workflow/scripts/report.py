@@ -1,11 +1,13 @@
 """Render the report of the experiment."""
 
 import json
+import sys
 from pathlib import Path
 
 from recloss.files import atomic
 from recloss.report import render
 
+sys.stderr = open(snakemake.log[0], "w", buffering=1)
 given = snakemake.input
 html = render(
     config=snakemake.params.config,
@@ -13,7 +15,9 @@ html = render(
     manifests=[json.loads(Path(path).read_text()) for path in given.manifests],
     tables={"data": given.data, "main": given.main_table, "cost": given.cost},
     figures={"main": given.main_figure, "learning_curves": given.learning_curves},
-    grids=list(zip(snakemake.params.config["grids"], given.grid_figures, given.grid_tables)),
+    grids=list(
+        zip(snakemake.params.config["grids"], given.grid_figures, given.grid_tables, strict=True)
+    ),
     template=Path(snakemake.scriptdir).parents[1] / "report",
 )
 with atomic(snakemake.output[0]) as temporary:

@@ -1,0 +1,40 @@
+# make demo: the whole workflow on a simulated data set, in minutes on two cores.
+# make test: everything that CI runs.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+# Snakemake looks papermill up on PATH.
+RUN := . $(VENV)/bin/activate &&
+
+.PHONY: demo test install lint lock readme
+
+demo: $(INSTALLED)
+	@$(RUN) snakemake --cores all --configfile config/demo.yaml
+	@echo "The report: $(CURDIR)/results/demo/report.html"
+
+test: lint
+	$(RUN) pytest -n auto --dist loadgroup
+
+lint: $(INSTALLED)
+	$(RUN) ruff check . && ruff format --check . && snakefmt --check . && snakemake --lint
+
+install: $(INSTALLED)
+
+$(INSTALLED): envs/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo "error: $(PYTHON) is $$($(PYTHON) --version); give a Python from 3.11 to 3.13, as in: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --requirement envs/requirements.lock
+	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Newest versions that fit pyproject.toml; torch's GPU libraries are left to the platform.
+lock: pyproject.toml
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet 'torch==2.13.0' '.[workflow,test]' 'setuptools>=77'
+	{ echo "# Made by: make lock"; .venv-lock/bin/pip freeze --all \
+	  | grep -vE '^(recloss|pip|nvidia-|triton)' | sed 's/ @ .*//; s/+cpu$$//'; } > envs/requirements.lock
+	rm -rf .venv-lock
+
+readme: $(INSTALLED)
+	$(RUN) python -m recloss.config README.md

@@ -1,0 +1,53 @@
+"""Fixtures, and what CI must have although a user may lack it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recloss.data import Interactions
+from recloss.scores import use_threads
+from recloss.split import Split, split
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def missing(what: str) -> None:
+    """Skip a test for want of something optional; in CI, where all must be there, fail."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what}: required in CI")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder with the real data: $RECLOSS_MIRROR, or ../shared/data beside the checkout."""
+    folder = Path(os.environ.get("RECLOSS_MIRROR") or REPO.parent / "shared" / "data")
+    if not (folder / "gowalla" / "train.txt").exists():
+        missing(f"no data mirror at {folder}")
+    return folder
+
+
+def interactions(pairs, n_users: int, n_items: int) -> Interactions:
+    """Return the distinct (user, item) pairs as `Interactions`."""
+    array = np.array(sorted(set(map(tuple, pairs))), dtype=np.int32).reshape(-1, 2)
+    return Interactions(array[:, 0].copy(), array[:, 1].copy(), n_users, n_items)
+
+
+@pytest.fixture(scope="session")
+def small_split() -> Split:
+    """60 users x 40 items in two tastes: users like items of their own half."""
+    rng = np.random.default_rng(0)
+    train, test = [], []
+    for user in range(60):
+        liked = rng.permutation(20)[:10] + 20 * (user % 2)
+        train += [(user, item) for item in liked[:7]]
+        test += [(user, item) for item in liked[7:]]
+    return split(interactions(train, 60, 40), interactions(test, 60, 40), "published")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The same results on every machine, and no fight for the cores between parallel tests."""
+    use_threads(1)

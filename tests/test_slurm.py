@@ -1,0 +1,89 @@
+"""The workflow on a cluster: profiles/slurm, unedited, on a real Slurm of one node."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from slurm import cluster, jobs, missing_programs
+
+REPO = Path(__file__).resolve().parent.parent
+KEYS = ["dataset", "backbone", "loss", "variant", "seed"]
+METRICS = ["best_epoch", "recall@20", "ndcg@20", "recall@50", "ndcg@50"]
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """The environment of a running cluster."""
+    if missing := missing_programs():
+        reason = f"not installed: {', '.join(missing)} (apt-get install slurm-wlm munge)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    with cluster(tmp_path_factory.mktemp("slurm")) as env:
+        yield env
+
+
+def snakemake(env, *arguments):
+    # One thread for each job: local runs scale threads down to the cores, Slurm refuses the job.
+    command = [sys.executable, "-m", "snakemake", "--max-threads", "1", *map(str, arguments)]
+    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+# Slurm's default is to ask for the first time after 40 s; a test has no time for that.
+ON_SLURM = (
+    *("--workflow-profile", REPO / "profiles" / "slurm"),
+    *("--slurm-init-seconds-before-status-checks", 2),
+)
+LOCALLY = ("--workflow-profile", "none", "--cores", 1, "--show-failed-logs")
+
+
+def test_slurm_profile_gives_the_metrics_of_a_local_run(slurm, tmp_path):
+    def metrics(name, *where):
+        snakemake(
+            slurm,
+            *("--snakefile", REPO / "Snakefile", "--directory", tmp_path / name),
+            *("--configfile", REPO / "config.yaml", REPO / "tests" / "config" / "slurm.yaml"),
+            *where,
+            *("--", "results/slurm/metrics.csv"),
+        )
+        # Read as text: equal means equal to the last digit.
+        table = pd.read_csv(tmp_path / name / "results" / "slurm" / "metrics.csv", dtype=str)
+        return table.set_index(KEYS)[METRICS].sort_index()
+
+    before = jobs(slurm)
+    local = metrics("local", *LOCALLY)
+    assert jobs(slurm) == before
+    remote = metrics("slurm", *ON_SLURM)
+
+    pd.testing.assert_frame_equal(remote, local)
+    trained = [job for job in jobs(slurm) if job["comment"].startswith("rule_train_")]
+    assert {(job["state"], job["gpus"]) for job in trained} == {("COMPLETED", "gres:gpu:1")}
+    assert len(trained) == len(local.drop("control", level="backbone", errors="ignore"))
+
+
+def test_a_gpu_job_that_the_cluster_kills_is_submitted_once_more(slurm, tmp_path):
+    (tmp_path / "Snakefile").write_text(
+        """
+rule half:
+    output: "gpu.txt"
+    resources: gpu=1, mem_mb=100, runtime=5
+    shell:
+        "if [ -e checkpoint ]; then echo $CUDA_VISIBLE_DEVICES > {output}; "
+        "else touch checkpoint; scancel $SLURM_JOB_ID; sleep 60; fi"
+"""
+    )
+    snakemake(
+        slurm,
+        *("--snakefile", tmp_path / "Snakefile", "--directory", tmp_path),
+        *ON_SLURM,
+        *("--", "gpu.txt"),
+    )
+    assert (tmp_path / "gpu.txt").read_text() == "0\n"
+    states = [job["state"] for job in jobs(slurm) if job["comment"] == "rule_half"]
+    assert sorted(states) == ["CANCELLED", "COMPLETED"]

@@ -1,0 +1,254 @@
+"""One training run: learning, stopping, resuming, failing."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from recloss import config
+from recloss.files import ReclossError
+from recloss.losses import LOSSES
+from recloss.split import split, write
+from recloss.train import Trainer, pick_device
+
+CPU = torch.device("cpu")
+FAST = {
+    "dim": 8,
+    "batch_size": 64,
+    "negatives": 16,
+    "learning_rate": 0.05,
+    "max_epochs": 8,
+    "init_std": 0.1,
+}
+
+
+def settings_of(loss, **changes):
+    nodes = config.settings_schema() | config.loss_schema(loss)
+    return {name: node["default"] for name, node in nodes.items()} | FAST | changes
+
+
+def trainer(parts, loss="mine_plus", seed=0, say=lambda line: None, **changes):
+    return Trainer(parts, loss, settings_of(loss, **changes), seed, CPU, say)
+
+
+def tables(run):
+    return {name: value.clone() for name, value in run.model.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_learns_the_two_tastes(small_split, loss):
+    run = trainer(small_split, loss, max_epochs=15)
+    untrained = run.evaluate(on_test=True)[1]["recall@20"].mean()
+    run.run()
+    # 13 of the 33 items left to rank are liked, 3 of them in test.
+    assert untrained < 0.75
+    assert run.evaluate(on_test=True)[1]["recall@20"].mean() > 0.9
+
+
+def test_a_seed_decides_everything(small_split):
+    runs = [trainer(small_split, seed=seed, max_epochs=2) for seed in (0, 0, 1)]
+    for run in runs:
+        run.run()
+    first, again, other = (tables(run) for run in runs)
+    assert same(first, again)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dropout": 0.3},
+        {"dropout": 0.3, "dropout_position": "before"},
+        {"score": "dot", "lambda": 1.0},
+        {"negative_exponent": 0.75},
+        {"exclude_positives": True},
+        {"init": "xavier"},
+        {"l2": 0.1},
+        {"l2": 0.1, "l2_on": "rows"},
+        {"clip_norm": 1.0e-5},
+        {"temperature": 0.5},
+    ],
+    ids=str,
+)
+def test_every_setting_changes_the_result(small_split, changes):
+    plain, changed = trainer(small_split), trainer(small_split, **changes)
+    for run in (plain, changed):
+        run.epoch(1)
+    assert not same(tables(plain), tables(changed))
+
+
+def test_l2_on_tables_is_half_the_squared_norm(small_split):
+    batch = torch.arange(64)
+    gradients = []
+    for l2 in (0.0, 0.5):
+        run = trainer(small_split, l2=l2, clip_norm=0)
+        run.step(batch, 1, 0)
+        gradients.append(run.model.users.grad)
+    start = trainer(small_split).model.users
+    torch.testing.assert_close(gradients[1] - gradients[0], 0.5 * start.detach())
+
+
+def test_l2_on_rows_counts_every_looked_up_row(small_split):
+    batch = torch.arange(64)
+    plain = trainer(small_split).batch_loss(batch, 1, 0)
+    run = trainer(small_split, l2=0.5, l2_on="rows")
+    users, items = run.users[batch], run.items[batch]
+    negatives = run.negatives.draw(users, 1, 0)
+    norms = run.model.items.square().sum(1)
+    rows = run.model.users[users].square().sum() + norms[items].sum() + norms[negatives].sum()
+    torch.testing.assert_close(run.batch_loss(batch, 1, 0) - plain, 0.25 * rows / 64)
+
+
+def test_dropout_after_normalisation_keeps_the_expected_score(small_split):
+    run = trainer(small_split, dropout=0.5)
+    vectors = torch.randn(4000, 8)
+    dropped, scale = run._dropout(vectors, 1, 0)
+    item = torch.nn.functional.normalize(torch.randn(8), dim=0)
+    unit = torch.nn.functional.normalize(vectors, dim=1)
+    scores = torch.nn.functional.normalize(dropped, dim=1) @ item * scale[:, 0]
+    # Dropping entries of the unit vector and scaling up the rest is unbiased.
+    assert abs(float((scores - unit @ item).mean())) < 0.02
+    torch.testing.assert_close(scores, (unit * (dropped != 0) * 2) @ item)
+
+
+def test_gradients_are_clipped_to_the_norm(small_split):
+    run = trainer(small_split, clip_norm=0.01)
+    run.step(torch.arange(64), 1, 0)
+    norm = torch.cat([p.grad.flatten() for p in run.model.parameters()]).norm()
+    assert float(norm) == pytest.approx(0.01, rel=1e-3)
+
+
+def drive(run, metrics):
+    """Let the run meet these values of recall@20, one after each epoch."""
+    values = iter(metrics)
+    run.epoch = lambda epoch: (run.model.users.data.fill_(float(epoch)) and 0.0) or 0.0
+    run.evaluate = lambda on_test: (None, {"recall@20": np.full(1, next(values), np.float32)})
+    run.run()
+    return run.progress
+
+
+def test_a_plateau_lowers_the_rate_reloads_the_best_and_ends_after_patience(small_split):
+    run = trainer(small_split, max_epochs=20, learning_rate=1e-4, min_learning_rate=5e-6)
+    progress = drive(run, [0.1, 0.2, 0.1, 0.3, 0.2, 0.2, 0.2, 0.9])
+    assert [row["learning_rate"] for row in progress.history] == pytest.approx(
+        [1e-4, 1e-4, 1e-4, 1e-5, 1e-5, 5e-6, 5e-6]
+    )
+    assert progress.best_epoch == 4
+    assert (run.model.users == 4).all()
+
+
+def test_a_constant_rate_only_stops(small_split):
+    progress = drive(trainer(small_split, schedule="constant", patience=2), [0.3, 0.1, 0.2, 0.9])
+    assert len({row["learning_rate"] for row in progress.history}) == 1
+    assert (progress.epoch, progress.best_epoch) == (3, 1)
+
+
+def test_evaluation_every_few_epochs_and_at_the_end(small_split):
+    run = trainer(small_split, eval_every=3, max_epochs=7, patience=9)
+    run.run()
+    assert [row["epoch"] for row in run.progress.history] == [3, 6, 7]
+
+
+def test_heldout_picks_the_epoch_on_validation(small_split):
+    parts = split(small_split.train, small_split.test, "heldout", validation=0.2)
+    run = trainer(parts)
+    run.run()
+    on_validation = run.evaluate(on_test=False)[1]["recall@20"].mean(dtype=np.float64)
+    assert run.progress.best == pytest.approx(on_validation)
+    users, _ = run.evaluate(on_test=True)
+    assert len(users) == 60
+
+
+@pytest.mark.parametrize("changes", [{}, {"schedule": "constant"}, {"dropout": 0.2}], ids=str)
+def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(small_split, tmp_path, changes):
+    whole = trainer(small_split, **changes)
+    whole.run()
+    for stop in (1, 3):
+        path = tmp_path / f"{stop}.pt"
+        broken = trainer(small_split, **changes)
+        broken.settings["max_epochs"] = stop
+        broken.run(path, "same")
+        resumed = trainer(small_split, **changes)
+        resumed.run(path, "same")
+        assert same(tables(whole), tables(resumed))
+        assert _untimed(whole.progress.history) == _untimed(resumed.progress.history)
+
+
+def _untimed(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(small_split, tmp_path):
+    path = tmp_path / "state.pt"
+    trainer(small_split, max_epochs=2).run(path, "one")
+    said = []
+    run = trainer(small_split, max_epochs=1, say=said.append)
+    run.run(path, "another")
+    assert "starting anew" in said[0]
+    path.write_bytes(path.read_bytes()[:1000])
+    said.clear()
+    trainer(small_split, max_epochs=1, say=said.append).run(path, "one")
+    assert "unreadable" in said[0]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_cause(small_split):
+    run = trainer(small_split, "bpr", score="dot", learning_rate=1.0e30, clip_norm=0)
+    with pytest.raises(
+        ReclossError, match=r"(nan|inf) at epoch 1, step \d+; likely inner products"
+    ):
+        run.run()
+
+
+def test_an_absent_device_is_refused():
+    if torch.cuda.is_available():
+        pytest.skip("has CUDA")
+    with pytest.raises(ReclossError, match="cuda is not available here; use device auto or cpu"):
+        pick_device("cuda")
+
+
+def command(folder, *flags):
+    data = ["--data", folder / "split.npz", "--manifest", folder / "split.json"]
+    fast = config.flags(FAST).split()
+    arguments = [*data, "--out", folder / "out", "--device", "cpu", "--threads", 1, *fast, *flags]
+    return [sys.executable, "-m", "recloss.train", *map(str, arguments)]
+
+
+def test_the_command_line_trains_without_a_workflow(small_split, tmp_path):
+    write(tmp_path, small_split, "small", "published", 0.1, 0)
+    flags = ("--loss", "debiased_ccl", "--tau", "1e-2", "--checkpoint", tmp_path / "c.pt")
+    subprocess.run(command(tmp_path, *flags), check=True)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["settings"]["tau"] == 0.01
+    assert metrics["dataset"] == "small"
+    assert 0 < metrics["best_epoch"] <= metrics["epochs"] <= 8
+    with np.load(tmp_path / "out" / "per_user.npz", allow_pickle=False) as arrays:
+        assert arrays["recall@20"].dtype == np.float32
+        assert arrays["recall@20"].mean() == pytest.approx(metrics["recall@20"], rel=1e-6)
+        assert len(arrays["users"]) == metrics["n_test_users"] == 60
+    history = (tmp_path / "out" / "history.csv").read_text().splitlines()
+    assert len(history) == 1 + metrics["epochs"]
+    assert not (tmp_path / "c.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--loss", "ccl", "--temperature", "1"), "--temperature: ccl has no such setting"),
+        (("--loss", "mine", "--dim", "0"), "--dim: 0 is less than the minimum of 1"),
+        (("--loss", "mine", "--data", "nowhere.npz"), "no file nowhere.npz"),
+        (("--loss", "mine_plus", "--score", "dot"), "lambda 1.1 with score dot is unbounded"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(small_split, tmp_path, flags, message):
+    write(tmp_path, small_split, "small", "published", 0.1, 0)
+    done = subprocess.run(command(tmp_path, *flags), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
