@@ -44,20 +44,19 @@ rule all:
 
 
 rule data:
+    """Fetch, validate and split every data set."""
     input:
         collect(rules.split.output.manifest, dataset=dataset_names()),
-    """Fetch, validate and split every data set."""
     localrule: True
 
 
 rule plan:
     """Print the plan of the experiment (see onstart) and stop."""
     localrule: True
-    shell:
-        ":"
 
 
-for name in dataset_names():
+# A target per data set: its training runs.
+for name in free_names(["all", "data", "plan", "tables", "figures", "report"]):
 
     rule:
         name:

@@ -127,6 +127,8 @@ def test_written_split_reads_back_and_is_described(tmp_path):
         "n_valid": 3,
         "n_test": 3,
         "density": pytest.approx(37 / 300),
+        "users_without_test": int((TEST.counts() == 0).sum()),
+        "items_without_train": 100 - len(set(parts.train.items.tolist())),
         "protocol": "heldout",
         "validation": 0.1,
         "seed": 5,

@@ -44,7 +44,9 @@ def same(one, other):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_learns_the_two_tastes(small_split, loss):
-    run = trainer(small_split, loss, max_epochs=15)
+    # The negative term of the squared losses is made for catalogues a thousand times as large.
+    changes = {"lambda": 2} if loss.endswith("mse") else {}
+    run = trainer(small_split, loss, max_epochs=15, **changes)
     untrained = run.evaluate(on_test=True)[1]["recall@20"].mean()
     run.run()
     # 13 of the 33 items left to rank are liked, 3 of them in test.
@@ -128,7 +130,12 @@ def test_gradients_are_clipped_to_the_norm(small_split):
 def drive(run, metrics):
     """Let the run meet these values of recall@20, one after each epoch."""
     values = iter(metrics)
-    run.epoch = lambda epoch: (run.model.users.data.fill_(float(epoch)) and 0.0) or 0.0
+
+    def epoch(number):
+        run.model.users.data.fill_(float(number))
+        return 0.0
+
+    run.epoch = epoch
     run.evaluate = lambda on_test: (None, {"recall@20": np.full(1, next(values), np.float32)})
     run.run()
     return run.progress
@@ -200,9 +207,7 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(small_split, t
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_cause(small_split):
     run = trainer(small_split, "bpr", score="dot", learning_rate=1.0e30, clip_norm=0)
-    with pytest.raises(
-        ReclossError, match=r"(nan|inf) at epoch 1, step \d+; likely inner products"
-    ):
+    with pytest.raises(ReclossError, match=r"(nan|inf) at epoch 1, step \d+; likely inner"):
         run.run()
 
 
@@ -242,7 +247,7 @@ def test_the_command_line_trains_without_a_workflow(small_split, tmp_path):
     [
         (("--loss", "ccl", "--temperature", "1"), "--temperature: ccl has no such setting"),
         (("--loss", "mine", "--dim", "0"), "--dim: 0 is less than the minimum of 1"),
-        (("--loss", "mine", "--data", "nowhere.npz"), "no file nowhere.npz"),
+        (("--loss", "mine", "--data", "nowhere.npz"), "nowhere.npz: no such file"),
         (("--loss", "mine_plus", "--score", "dot"), "lambda 1.1 with score dot is unbounded"),
     ],
 )

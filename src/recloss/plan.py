@@ -125,7 +125,7 @@ def _time_lines(
         step, evaluation = measured[shape]
         steps = math.ceil(c["n_train"] / s["batch_size"]) * s["max_epochs"]
         seconds += steps * step + math.ceil(s["max_epochs"] / s["eval_every"]) * evaluation
-    cpu = f"{config['threads']} CPU threads"
+    cpu = f"{config['threads']} CPU thread{'s' if config['threads'] > 1 else ''}"
     lines = [
         f"  {len(pending)} runs to train on {cpu if device.type == 'cpu' else device.type}: "
         f"at most {duration(seconds)} one after another, less where a run stops early"

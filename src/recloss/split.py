@@ -69,6 +69,8 @@ def write(
         "n_valid": len(parts.valid),
         "n_test": len(parts.test),
         "density": parts.train.density + parts.valid.density + parts.test.density,
+        "users_without_test": int((parts.test.counts() == 0).sum()),
+        "items_without_train": parts.train.n_items - len(np.unique(parts.train.items)),
         "protocol": protocol,
         "validation": validation,
         "seed": seed,

@@ -154,19 +154,19 @@ rule cost_table:
 
 
 rule tables:
+    """Make every table."""
     input:
         rules.data_table.output,
         rules.main_table.output,
         collect(rules.grid.output, grid=grid_names()),
         rules.cost_table.output,
-    """Make every table."""
     localrule: True
 
 
 rule figures:
+    """Make every figure."""
     input:
         rules.main_table.output.figure,
         collect(rules.grid.output.figure, grid=grid_names()),
         rules.learning_curves.output,
-    """Make every figure."""
     localrule: True

@@ -44,6 +44,15 @@ def dataset_names():
     return [dataset["name"] for dataset in config["datasets"]]
 
 
+def free_names(targets):
+    """The data sets' names, none of which may be that of another target."""
+    for name in set(dataset_names()).intersection(targets):
+        raise WorkflowError(
+            f"configuration: data set {name!r} is a target of the workflow; name it otherwise"
+        )
+    return dataset_names()
+
+
 def grid_names():
     return [grid["name"] for grid in config["grids"]]
 

@@ -15,9 +15,11 @@ rule fetch:
     localrule: True
     conda:
         "../../envs/recloss.yaml"
+    params:
+        mirror=lookup("data/mirror", within=config),
     shell:
         "python -m recloss.data fetch {wildcards.dataset} --out $(dirname {output.train})"
-        ' --mirror "{config[data][mirror]}" 2>&1 | tee {log}'
+        ' --mirror "{params.mirror}" 2>&1 | tee {log}'
 
 
 rule simulate:

@@ -29,6 +29,8 @@ rule train:
         gpu=gpus,
         mem_mb=training_memory,
         runtime=1440,
+        # A resource, not a parameter: what was trained on another device stays.
+        device=config["device"],
     params:
         code=code_hash(TRAIN_SOURCES),
         flags=setting_flags,
@@ -38,7 +40,7 @@ rule train:
         "python -m recloss.train --data {input.arrays} --manifest {input.manifest}"
         " --loss {wildcards.loss} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --out $(dirname {output.metrics}) --checkpoint {params.checkpoint}"
-        " --device {config[device]} --threads {threads} {params.flags} 2>&1 | tee {log}"
+        " --device {resources.device} --threads {threads} {params.flags} 2>&1 | tee {log}"
 
 
 rule control:

@@ -1,0 +1,163 @@
+"""The configuration: completed, refused with a path, expanded into runs."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recloss import config
+from recloss.files import ReclossError
+from recloss.losses import LOSSES, data_arguments, hyper_parameters
+
+REPO = Path(__file__).resolve().parents[1]
+SHIPPED = ["config.yaml", *(f"config/{p.name}" for p in (REPO / "config").glob("*.yaml"))]
+PAPER = yaml.safe_load((REPO / "config.yaml").read_text())
+
+
+def changed(path, value):
+    raw = copy.deepcopy(PAPER)
+    node = raw
+    for key in path[:-1]:
+        node = node[key] if isinstance(key, int) else node.setdefault(key, {})
+    node[path[-1]] = value
+    return raw
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configurations_are_valid(name):
+    raw = PAPER | yaml.safe_load((REPO / name).read_text())
+    assert config.runs(config.load(raw))
+
+
+def test_a_completed_configuration_is_valid_and_stays_the_same():
+    full = config.load(PAPER)
+    assert config.load(full) == full
+
+
+def test_what_is_loaded_is_left_as_it_was():
+    raw = copy.deepcopy(PAPER)
+    config.load(raw)
+    assert raw == PAPER
+
+
+REFUSED = [
+    (("sedes",), 1, "sedes: unknown key; allowed: run, datasets, losses"),
+    (("settings", "dims"), 3, "settings.dims: unknown key; allowed: dim, score"),
+    (("settings", "score"), "cos", "settings.score: 'cos' is not allowed; allowed: cosine, dot"),
+    (("settings", "dim"), 0, "settings.dim: 0 is less than the minimum of 1"),
+    (("settings", "learning_rate"), "1e-4", "YAML reads 1e-4 as text, write 1.0e-4"),
+    (("settings", "dim"), None, "settings.dim: None is not of type 'integer'"),
+    (("loss_settings", "ccl", "temperature"), 1, "loss_settings.ccl.temperature: unknown key"),
+    (("loss_settings", "ccll"), {}, "loss_settings.ccll: unknown key; allowed: bpr, softmax"),
+    (("losses",), ["mine", "cll"], "losses: no loss 'cll'; known: bpr, softmax"),
+    (("losses",), [], "losses: [] should be non-empty"),
+    (("seeds",), [0, 0], "seeds: [0, 0] has non-unique elements"),
+    (("protocol",), "test", "protocol: 'test' is not allowed; allowed: published, heldout"),
+    (("datasets", 0, "name"), "a/b", "datasets[0].name: 'a/b' does not match"),
+    (("datasets", 0, "name"), "yelp2018", "datasets[0].name: 'yelp2018' is used twice"),
+    (("datasets", 0, "name"), "mine", "no published data set 'mine' (known: amazon-book"),
+    (("datasets", 0, "path"), "x", "'amazon-book' is a published data set; name your own"),
+    (("datasets", 0, "settings"), {"dimm": 1}, "datasets[0].settings.dimm: unknown key"),
+    (("grids", 0, "loss"), "x", "grids[0].loss: no loss 'x'"),
+    (("grids", 0, "over"), {"weight": [1]}, "grids[0].over.weight: infonce_plus has no such"),
+    (("grids", 0, "over"), {"eps": [-1]}, "grids[0].over.eps: -1 is less than the minimum of 0"),
+    (("grids", 0, "datasets"), ["x"], "grids[0].datasets: 'x' is not in datasets"),
+    (("grids", 0, "name"), "lambda", "grids[0].name: 'lambda' is used twice"),
+    (("loss_settings", "mine_plus", "score"), "dot", "lambda 1.1 with score dot is unbounded"),
+    (("run",), "a b", "run: 'a b' does not match"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), REFUSED, ids=lambda x: str(x)[:40])
+def test_faults_are_refused_in_one_line_with_the_path(path, value, message):
+    with pytest.raises(ReclossError) as refusal:
+        config.load(changed(path, value))
+    text = str(refusal.value)
+    assert text.startswith("configuration: ")
+    assert message in text
+    assert "\n" not in text
+
+
+def test_lambda_one_or_strong_l2_allows_inner_products():
+    for settings in ({"score": "dot", "lambda": 1.0}, {"score": "dot", "l2": 0.01}):
+        config.load(changed(("loss_settings", "mine_plus"), settings) | {"grids": []})
+
+
+def test_every_key_has_a_description_and_every_setting_a_default():
+    def visit(node, path):
+        for name, child in node.get("properties", {}).items():
+            full = config._resolved(child)
+            assert full.get("description"), f"{path}.{name}"
+            visit(full, f"{path}.{name}")
+            visit(full.get("items", {}), f"{path}.{name}[]")
+
+    visit(config.schema(), "")
+    for loss in config.loss_names():
+        for name, node in (config.settings_schema() | config.loss_schema(loss)).items():
+            config.check_setting(name, node, node["default"])
+
+
+def test_schema_and_losses_agree():
+    assert config.loss_names() == list(LOSSES)
+    for loss in LOSSES:
+        own = set(config.loss_schema(loss)) - {"temperature", "extra_positives", "correct_logq"}
+        assert own == set(hyper_parameters(loss)) - {"temperature"}
+        needs_extra = "extra" in data_arguments(loss)
+        assert needs_extra == ("extra_positives" in config.loss_schema(loss))
+
+
+def test_the_most_specific_setting_wins():
+    raw = changed(("settings",), {"dim": 16, "negatives": 10, "dropout": 0.1})
+    raw["datasets"][2] |= {
+        "settings": {"negatives": 20, "dropout": 0.2},
+        "loss_settings": {"mine_plus": {"lambda": 1.3}},
+    }
+    raw["loss_settings"] = {"mine_plus": {"lambda": 1.2, "temperature": 0.2, "dropout": 0.3}}
+    full = config.load(raw)
+    got = config.settings_for(full, "gowalla", "mine_plus")
+    assert {key: got[key] for key in ("dim", "negatives", "dropout", "lambda", "temperature")} == {
+        "dim": 16,
+        "negatives": 20,
+        "dropout": 0.3,
+        "lambda": 1.3,
+        "temperature": 0.2,
+    }
+    assert config.settings_for(full, "yelp2018", "mine_plus")["lambda"] == 1.2
+    assert "lambda" not in config.settings_for(full, "gowalla", "ccl")
+
+
+def test_the_paper_has_the_runs_that_its_counts_say():
+    full = config.load(PAPER)
+    main, runs = list(config.main_runs(full)), config.runs(full)
+    assert len(main) == 3 * 12 * 5
+    # 35 + 7 grid points a data set, of which one each is the main table's own.
+    assert len(runs) == len(main) + 3 * (35 + 7) - 3 * 2
+    assert len({run.path for run in runs}) == len(runs)
+
+
+def test_a_grid_point_equal_to_the_main_table_is_the_same_run():
+    full = config.load(PAPER)
+    points = {
+        tuple(r.settings[k] for k in ("lambda", "eps")): r
+        for r in config.grid_runs(full, full["grids"][0])
+        if r.dataset == "gowalla"
+    }
+    assert points[1.1, 0].path == "train/gowalla/mf/infonce_plus/base/seed0"
+    assert points[0.9, 0.5].path == "train/gowalla/mf/infonce_plus/eps0.5_lambda0.9/seed0"
+
+
+def test_flags_give_back_the_settings():
+    import argparse
+
+    settings = config.settings_for(config.load(PAPER), "gowalla", "debiased_ccl")
+    settings |= {"learning_rate": 3e-7, "floor": True}
+    parser = argparse.ArgumentParser()
+    config.add_setting_flags(parser)
+    given = parser.parse_args(config.flags(settings).split())
+    assert config.settings_from_flags(given, "debiased_ccl") == settings
+
+
+def test_the_readme_has_the_reference_table_of_the_schema():
+    readme = (REPO / "README.md").read_text()
+    assert config.write_reference(readme) == readme, "run: make readme"

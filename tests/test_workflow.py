@@ -1,0 +1,361 @@
+"""The workflow as a user calls it: to the report, again, after changes, after a kill."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from conftest import missing
+
+from recloss import config
+
+REPO = Path(__file__).resolve().parents[1]
+PARTS = ["Snakefile", "config.yaml", "config", "profiles", "workflow", "report", "envs", "src"]
+TINY = REPO / "tests" / "config" / "tiny.yaml"
+METRICS = ["recall@20", "ndcg@20", "recall@50", "ndcg@50"]
+
+
+def environment(folder):
+    """The environment of a user in the clone `folder`, whose own library is used."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": str(folder / "src")}
+
+
+def snakemake(folder, *arguments, ok=True, **variables):
+    """Call snakemake in a clone and return what it printed."""
+    command = [sys.executable, "-m", "snakemake", *map(str, arguments)]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(folder) | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert (done.returncode == 0) == ok, done.stdout
+    return done.stdout
+
+
+def clone(folder):
+    """Copy what the workflow consists of to a new folder."""
+    for part in PARTS:
+        source = REPO / part
+        if source.is_dir():
+            ignore = shutil.ignore_patterns("*.egg-info", "__pycache__")
+            shutil.copytree(source, folder / part, symlinks=True, ignore=ignore)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / part)
+    return folder
+
+
+def jobs(printed):
+    """Return the job counts that a dry-run printed, by rule."""
+    return {rule: int(count) for rule, count in re.findall(r"^(\w[\w-]*) +(\d+)$", printed, re.M)}
+
+
+def untouched(printed):
+    return "Nothing to be done" in printed
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A clone in which the tiny experiment was run to its report, and what that printed."""
+    folder = clone(tmp_path_factory.mktemp("work") / "clone")
+    return folder, snakemake(folder, "--configfile", TINY)
+
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+
+def test_the_plan_comes_before_any_job(tiny):
+    printed = tiny[1]
+    plan = printed.index("Plan of 'tiny'")
+    assert plan < printed.index("rule simulate:")
+    assert "tiny: 12 training runs, 0 done; 150 users, 120 items" in printed
+    assert re.search(r"12 runs to train on 1 CPU thread\b.*: at most [\d.]+ (s|min)", printed)
+
+
+def test_metrics_has_a_row_per_run(tiny):
+    metrics = pd.read_csv(tiny[0] / "results/tiny/metrics.csv")
+    main = metrics[metrics["experiments"].str.contains("main")]
+    assert len(metrics) == 12 + 2
+    assert len(main) == 4 * 2
+    assert metrics["path"].is_unique
+    assert metrics[METRICS].gt(0).all(axis=None)
+    grid = metrics[metrics["experiments"].str.contains("grid:lambda_eps")]
+    points = {tuple(point) for point in grid[["settings.lambda", "settings.eps"]].to_numpy()}
+    assert points == {(1.0, 0.0), (1.0, 1.0), (1.1, 0.0), (1.1, 1.0)}
+    shared = metrics.set_index("path").loc["train/tiny/mf/infonce_plus/base/seed0", "experiments"]
+    assert shared == "main grid:lambda_eps"
+
+
+def test_identities_of_the_losses_hold_through_the_workflow(tiny):
+    metrics = pd.read_csv(tiny[0] / "results/tiny/metrics.csv").set_index("path")
+    recall = metrics["recall@20"]
+    # infonce_plus(1, 1) is infonce; mine_plus and infonce_plus at eps 0 have the same gradients.
+    one = "train/tiny/mf/infonce_plus/eps1_lambda1.0/seed0"
+    assert recall[one] == pytest.approx(recall["train/tiny/mf/infonce/base/seed0"], abs=0.01)
+    plus = [f"train/tiny/mf/{loss}/base/seed0" for loss in ("infonce_plus", "mine_plus")]
+    assert recall[plus[0]] == pytest.approx(recall[plus[1]], abs=0.01)
+
+
+def test_tables_and_figures_exist_in_every_format(tiny):
+    results = tiny[0] / "results/tiny"
+    for table in ("data", "main", "cost", "grid_lambda", "grid_lambda_eps"):
+        assert len(pd.read_csv(results / f"tables/{table}.csv")) > 0
+        assert "<table" in (results / f"tables/{table}.html").read_text()
+        assert r"\toprule" in (results / f"tables/{table}.tex").read_text()
+    for figure in ("main", "learning_curves", "grid_lambda", "grid_lambda_eps"):
+        assert (results / f"figures/{figure}.svg").read_text().count("<path") > 5
+
+
+def test_executed_notebooks_are_kept(tiny):
+    for name in ("data", "main", "cost", "learning_curves", "grid_lambda"):
+        notebook = json.loads((tiny[0] / f"logs/tiny/notebooks/{name}.ipynb").read_text())
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        assert all(cell["execution_count"] for cell in code)
+
+
+def test_the_report_is_one_file_with_the_numbers_of_the_tables(tiny):
+    folder = tiny[0] / "results/tiny"
+    html = (folder / "report.html").read_text()
+    assert not re.search(r"(src|href)=[\"']?(https?:|//|file:)", html)
+    summary = pd.read_csv(folder / "tables/main.csv")
+    assert set(summary["loss"]) == {
+        *("infonce", "infonce_plus", "mine_plus", "debiased_ccl", "popularity", "random")
+    }
+    for value in summary["recall@20"]:
+        assert f"{value:.4f}" in html
+    for text in ("protocol <b>published</b>", "learning_rate: 0.02", "torch", "Hardware"):
+        assert text in html
+    assert html.count("<svg") == 4
+
+
+def test_snakemakes_own_report_has_captions_categories_and_labels(tiny):
+    snakemake(tiny[0], "--configfile", TINY, "--report", "results/tiny/snakemake-report.html")
+    html = (tiny[0] / "results/tiny/snakemake-report.html").read_text()
+    for text in ("1 Data", "2 Main results", "3 Grids", "4 Training", "losses compared"):
+        assert text in html
+    assert "at the" in html and "best epoch, protocol published" in html
+
+
+def test_a_second_call_has_nothing_to_do(tiny):
+    assert untouched(snakemake(tiny[0], "--configfile", TINY))
+
+
+def dry(folder, *arguments):
+    return snakemake(folder, "-n", "--configfile", TINY, *arguments)
+
+
+def test_touching_sources_and_moving_the_clone_run_nothing(tiny, tmp_path):
+    moved = shutil.copytree(tiny[0], tmp_path / "elsewhere", symlinks=True)
+    assert untouched(dry(moved))
+    for source in [
+        *(moved / "src/recloss").glob("*.py"),
+        moved / "Snakefile",
+        moved / "config.yaml",
+    ]:
+        source.touch()
+    assert untouched(dry(moved))
+
+
+def test_a_caption_or_a_colour_retrains_nothing(tiny, tmp_path):
+    folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
+    caption = folder / "report/captions/main.rst"
+    caption.write_text(caption.read_text() + "\nAnother sentence.\n")
+    assert "train" not in jobs(dry(folder))
+    style = folder / "report/style.css"
+    style.write_text(style.read_text().replace("#2f5d94", "#943f2f"))
+    figures = folder / "src/recloss/figures.py"
+    figures.write_text(figures.read_text().replace("#3b6ea8", "#3ba86e"))
+    again = jobs(dry(folder))
+    assert "train" not in again
+    assert again["report"] == 1
+
+
+def test_only_what_changed_is_trained_again(tiny, tmp_path):
+    folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
+    one_loss = tmp_path / "one.yaml"
+    one_loss.write_text(yaml.safe_dump({"loss_settings": {"debiased_ccl": {"margin": 0.3}}}))
+    printed = snakemake(folder, "-n", "--configfile", TINY, one_loss)
+    assert jobs(printed)["train"] == 2
+    assert "mf/debiased_ccl/base/seed0/metrics.json" in printed
+    printed = dry(folder, "--config", "seeds=[0, 1, 2]")
+    assert jobs(printed)["train"] == 4
+    losses = folder / "src/recloss/losses.py"
+    losses.write_text(losses.read_text() + "\n")
+    assert jobs(dry(folder))["train"] == 12
+
+
+def test_partial_targets(tmp_path):
+    folder = clone(tmp_path / "clone")
+    assert jobs(dry(folder, "data"))["split"] == 1
+    assert jobs(dry(folder, "tables"))["main_table"] == 1
+    assert jobs(dry(folder, "figures"))["learning_curves"] == 1
+    assert jobs(dry(folder, "tiny"))["train"] == 12
+    one = "results/tiny/train/tiny/mf/mine_plus/base/seed1/metrics.json"
+    assert jobs(dry(folder, "--", one))["train"] == 1
+
+
+def test_the_papers_jobs_are_counted_exactly():
+    counts = jobs(snakemake(REPO, "-n", "--configfile", "config.yaml", "--forceall"))
+    paper = config.load(yaml.safe_load((REPO / "config.yaml").read_text()))
+    datasets, losses = len(paper["datasets"]), len(paper["losses"])
+    main = datasets * losses * len(paper["seeds"])
+    grid = sum(
+        datasets * len(g["seeds"]) * int(np.prod([len(v) for v in g["over"].values()]))
+        for g in paper["grids"]
+    )
+    shared = datasets * len(paper["grids"])  # each grid meets the main table in one point
+    assert (main, grid, shared) == (180, 126, 6)
+    fixed = {"aggregate", "data_table", "main_table", "cost_table", "learning_curves", "report"}
+    expected = dict.fromkeys([*fixed, "all"], 1)
+    expected |= dict.fromkeys(["fetch", "prepare", "split"], datasets)
+    expected |= {"control": 2 * datasets, "grid": 2, "train": main + grid - shared}
+    expected["total"] = sum(expected.values())
+    assert counts == expected
+
+
+def test_a_wrong_configuration_stops_before_any_job(tmp_path):
+    folder = clone(tmp_path / "clone")
+    printed = snakemake(folder, "-n", "--config", "sedes=[1]", ok=False)
+    assert "configuration: sedes: unknown key; allowed: run, datasets" in printed
+    printed = snakemake(folder, "-n", "--config", "datasets=[{name: all, path: x}]", ok=False)
+    assert "is a target of the workflow" in printed
+
+
+def test_a_data_set_of_your_own_needs_one_entry(tmp_path):
+    folder = clone(tmp_path / "clone")
+    shop = folder / "shop"
+    shop.mkdir()
+    rng = np.random.default_rng(0)
+    lists = [rng.permutation(30) for _ in range(20)]
+    for name, part in (("train", slice(0, 6)), ("test", slice(6, 8))):
+        lines = [" ".join(map(str, [user, *items[part]])) for user, items in enumerate(lists)]
+        (shop / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    own = {"run": "own", "datasets": [{"name": "shop", "path": "shop"}], "losses": ["mine_plus"]}
+    own |= {"grids": [], "device": "cpu", "settings": {"max_epochs": 1, "negatives": 5}}
+    (folder / "own.yaml").write_text(yaml.safe_dump(own))
+    target = "results/own/metrics.csv"
+    snakemake(folder, "--configfile", "own.yaml", "--", target)
+    metrics = pd.read_csv(folder / target)
+    assert set(metrics["loss"]) == {"mine_plus", "popularity", "random"}
+    (shop / "test.txt").write_text("0 1 1\n")
+    printed = snakemake(folder, "--configfile", "own.yaml", "--", target, ok=False)
+    assert re.search(r"error: .*shop/test.txt:1: ", printed)
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+    one = Path("results/tiny/train/tiny/mf/mine_plus/base/seed0")
+    (tmp_path / "long.yaml").write_text("settings: {max_epochs: 60, patience: 60}\n")
+    call = ["--configfile", TINY, tmp_path / "long.yaml", "--", one / "metrics.json"]
+    whole, broken = clone(tmp_path / "whole"), clone(tmp_path / "broken")
+    snakemake(whole, *call)
+    checkpoint = broken / "results/tiny/checkpoints" / one.relative_to("results/tiny")
+    first = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *map(str, call)],
+        cwd=broken,
+        env=environment(broken),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not checkpoint.with_suffix(".pt").exists():
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.005)
+    for child in psutil.Process(first.pid).children(recursive=True):
+        if "recloss.train" in " ".join(child.cmdline()):
+            child.send_signal(signal.SIGKILL)
+    assert first.wait(60) != 0
+    assert not (broken / one / "metrics.json").exists()
+    assert "resumed after epoch" in snakemake(broken, *call)
+    records = [
+        json.loads((folder / one / "metrics.json").read_text()) for folder in (whole, broken)
+    ]
+    for key in [*METRICS, "best_epoch", "epochs", "data_hash", "settings"]:
+        assert records[0][key] == records[1][key]
+    arrays = [
+        np.load(folder / one / "per_user.npz", allow_pickle=False) for folder in (whole, broken)
+    ]
+    for key in arrays[0].files:
+        assert np.array_equal(arrays[0][key], arrays[1][key])
+
+
+def test_gpu_jobs_run_one_at_a_time_under_the_default_profile(tmp_path):
+    """Without a GPU too: what counts is that the jobs ask and the profile limits."""
+    folder = clone(tmp_path / "clone")
+    printed = snakemake(folder, "--configfile", TINY, "--config", "device=auto", "-n", "--", "tiny")
+    assert printed.count("gpu=1") == 12
+    (folder / "Snakefile").write_text(
+        "rule all:\n    input: expand('{n}', n=range(3)),\n"
+        "rule job:\n    output: '{n}',\n    resources: gpu=1,\n"
+        "    shell: 'test ! -e running; touch running; sleep 1; rm running; touch {output}'\n"
+    )
+    snakemake(folder)
+
+
+def test_every_trained_loss_beats_popularity_which_beats_chance(tmp_path):
+    folder = clone(tmp_path / "clone")
+    quick = ["--config", "seeds=[0]", "grids=[]"]
+    target = "results/demo/metrics.csv"
+    snakemake(folder, "--configfile", "config/demo.yaml", *quick, "--", target)
+    metrics = pd.read_csv(folder / target).set_index("loss")["recall@20"]
+    assert metrics["popularity"] > 2 * metrics["random"]
+    trained = metrics.drop(["popularity", "random"])
+    assert len(trained) == 12
+    assert (trained > 3 * metrics["popularity"]).all(), trained
+
+
+@pytest.mark.mirror
+def test_real_gowalla_from_the_mirror(mirror, tmp_path):
+    folder = clone(tmp_path / "clone")
+    small = {"losses": ["mine_plus", "infonce"], "grids": [], "device": "cpu"}
+    small["settings"] = {"max_epochs": 2, "negatives": 64, "learning_rate": 5.0e-3}
+    (folder / "small.yaml").write_text(yaml.safe_dump(small))
+    printed = snakemake(
+        folder, "--configfile", "config/gowalla.yaml", "small.yaml", RECLOSS_MIRROR=str(mirror)
+    )
+    assert "810,128 pairs" in printed
+    data = pd.read_csv(folder / "results/gowalla/tables/data.csv").iloc[0]
+    assert (data["users"], data["items"]) == (29858, 40981)
+    assert (data["train"], data["test"]) == (810128, 217242)
+    metrics = pd.read_csv(folder / "results/gowalla/metrics.csv").set_index("loss")
+    assert metrics.loc["popularity", "recall@20"] == pytest.approx(0.04163, abs=1e-5)
+    for loss in ("mine_plus", "infonce"):
+        assert metrics.loc[loss, "recall@20"] > 2 * metrics.loc["popularity", "recall@20"]
+    assert (folder / "results/gowalla/report.html").exists()
+
+
+@pytest.mark.browser
+def test_a_browser_shows_the_report(tiny, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        missing("Chromium is not installed (apt-get install chromium)")
+    report = (tiny[0] / "results/tiny/report.html").as_uri()
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,2400"]
+    shot = tmp_path / "report.png"
+    dom = subprocess.run(
+        [*command, "--dump-dom", report], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+    assert dom.count("</svg>") == 4
+    assert "Losses compared" in dom
+    subprocess.run([*command, f"--screenshot={shot}", report], timeout=120, check=True)
+    from matplotlib.image import imread
+
+    pixels = imread(shot)[..., :3]
+    assert pixels.std() > 0.05  # not a blank page
+    bar = np.array([0x3B, 0x6E, 0xA8]) / 255
+    assert (np.abs(pixels - bar).max(axis=2) < 0.02).sum() > 2000  # the bars are drawn
