@@ -1,6 +1,7 @@
 """The configuration: completed, refused with a path, expanded into runs."""
 
 import copy
+import warnings
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,16 @@ def test_a_completed_configuration_is_valid_and_stays_the_same():
     assert config.load(full) == full
 
 
+def test_numbers_given_as_text_are_numbers():
+    # What YAML makes of 1e-4, and Snakemake of --config seeds=[0,1].
+    raw = changed(("settings", "learning_rate"), "1e-4") | {"seeds": ["0", "1"]}
+    raw["grids"][0]["over"]["eps"] = ["0", "0.5"]
+    full = config.load(raw)
+    assert full["settings"]["learning_rate"] == 1e-4
+    assert full["seeds"] == [0, 1]
+    assert full["grids"][0]["over"]["eps"] == [0, 0.5]
+
+
 def test_what_is_loaded_is_left_as_it_was():
     raw = copy.deepcopy(PAPER)
     config.load(raw)
@@ -46,7 +57,8 @@ REFUSED = [
     (("settings", "dims"), 3, "settings.dims: unknown key; allowed: dim, score"),
     (("settings", "score"), "cos", "settings.score: 'cos' is not allowed; allowed: cosine, dot"),
     (("settings", "dim"), 0, "settings.dim: 0 is less than the minimum of 1"),
-    (("settings", "learning_rate"), "1e-4", "YAML reads 1e-4 as text, write 1.0e-4"),
+    (("settings", "dim"), "1e-4", "settings.dim: 0.0001 is not of type 'integer'"),
+    (("settings", "dim"), "wide", "settings.dim: 'wide' is not of type 'integer'"),
     (("settings", "dim"), None, "settings.dim: None is not of type 'integer'"),
     (("loss_settings", "ccl", "temperature"), 1, "loss_settings.ccl.temperature: unknown key"),
     (("loss_settings", "ccll"), {}, "loss_settings.ccll: unknown key; allowed: bpr, softmax"),
@@ -79,9 +91,15 @@ def test_faults_are_refused_in_one_line_with_the_path(path, value, message):
     assert "\n" not in text
 
 
-def test_lambda_one_or_strong_l2_allows_inner_products():
-    for settings in ({"score": "dot", "lambda": 1.0}, {"score": "dot", "l2": 0.01}):
+def test_lambda_one_allows_inner_products_and_l2_does_with_a_warning():
+    def load(**settings):
         config.load(changed(("loss_settings", "mine_plus"), settings) | {"grids": []})
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(score="dot", **{"lambda": 1.0})
+    with pytest.warns(UserWarning, match=r"lambda 1.1 with score dot .* only a strong l2"):
+        load(score="dot", l2=0.01)
 
 
 def test_every_key_has_a_description_and_every_setting_a_default():

@@ -4,7 +4,6 @@ import doctest
 import inspect
 import itertools
 import math
-import warnings
 from math import log
 
 import pytest
@@ -14,8 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recloss import losses
-from recloss.files import ReclossError
-from recloss.losses import LOSSES, check_bounded, data_arguments, hyper_parameters
+from recloss.losses import LOSSES, data_arguments, hyper_parameters
 
 SETTINGS = {
     "bpr": {},
@@ -426,35 +424,6 @@ def test_data_arguments_are_told_from_settings():
 def test_no_hyper_parameter_has_a_default(name):
     parameters = inspect.signature(LOSSES[name]).parameters
     assert [k for k, p in parameters.items() if p.default is not p.empty] in ([], ["log_q"])
-
-
-@pytest.mark.parametrize("name", ["infonce_plus", "mine_plus"])
-def test_lambda_other_than_one_is_refused_on_inner_products_without_l2(name):
-    with pytest.raises(ReclossError, match=r"unbounded.*use score 'cosine'") as error:
-        check_bounded(name, "dot", 0.0, 1.1)
-    assert name in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("name", ["infonce_plus", "mine_plus"])
-def test_lambda_other_than_one_is_warned_about_on_inner_products_with_l2(name):
-    with pytest.warns(UserWarning, match=f"{name} with lambda 0.9 is unbounded"):
-        check_bounded(name, "dot", 1e-3, 0.9)
-
-
-@pytest.mark.parametrize(
-    ("name", "score", "lambda_"),
-    [
-        ("mine_plus", "cosine", 1.1),
-        ("infonce_plus", "cosine", 1.1),
-        ("mine_plus", "dot", 1.0),
-        ("mse", "dot", 2.0),
-        ("infonce", "dot", None),
-    ],
-)
-def test_a_bounded_combination_passes_in_silence(name, score, lambda_):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_bounded(name, score, 0.0, lambda_)
 
 
 def test_the_example_of_the_module_runs():

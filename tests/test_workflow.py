@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -254,6 +255,23 @@ def test_a_data_set_of_your_own_needs_one_entry(tmp_path):
     (shop / "test.txt").write_text("0 1 1\n")
     printed = snakemake(folder, "--configfile", "own.yaml", "--", target, ok=False)
     assert re.search(r"error: .*shop/test.txt:1: ", printed)
+
+
+def test_a_loss_of_your_own_is_what_the_readme_says(tmp_path):
+    folder = clone(tmp_path / "clone")
+    readme = (REPO / "README.md").read_text()
+    function = textwrap.dedent(re.search(r"```python\n(.*?)```", readme, re.S)[1])
+    entry = textwrap.dedent(re.search(r" *```yaml\n( *hinge:.*?)```", readme, re.S)[1])
+    losses = folder / "src/recloss/losses.py"
+    text = losses.read_text().replace("LOSSES: dict", f"{function}\n\nLOSSES: dict")
+    losses.write_text(text.replace("        bpr,\n", "        bpr,\n        hinge,\n"))
+    schema = folder / "src/recloss/config.schema.yaml"
+    indented = textwrap.indent(entry, " " * 6).rstrip(" ")
+    schema.write_text(schema.read_text().replace("      bpr:\n", f"{indented}      bpr:\n"))
+    call = ["--configfile", TINY, "--config", "losses=[hinge]", "grids=[]"]
+    call += ["loss_settings={hinge: {margin: 0.3}}", "--", "results/tiny/report.html"]
+    snakemake(folder, *call)
+    assert "hinge" in (folder / "results/tiny/tables/main.html").read_text()
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):

@@ -7,7 +7,7 @@ import argparse
 import functools
 import itertools
 import json
-import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +65,7 @@ def load(raw: dict[str, Any]) -> dict[str, Any]:
 
     Raises `ReclossError` with the path of the offending key and what it may be.
     """
+    raw = _parsed(schema(), raw)
     validator = jsonschema.Draft202012Validator(schema())
     errors = [error for error in validator.iter_errors(raw) if _unknown_keys(error) != []]
     if errors:
@@ -80,6 +81,27 @@ def load(raw: dict[str, Any]) -> dict[str, Any]:
         grid.setdefault("seeds", config["seeds"][:1])
     _check(config)
     return config
+
+
+def _parsed(node: dict[str, Any], value: Any) -> Any:
+    """Turn text into numbers where the schema wants numbers.
+
+    `--config seeds=[0,1]` reaches us as text, and so does 1e-4 from YAML, which wants 1.0e-4.
+    """
+    node = _resolved(node)
+    if isinstance(value, list):
+        return [_parsed(node.get("items", {}), entry) for entry in value]
+    if isinstance(value, dict):
+        properties, other = node.get("properties", {}), node.get("additionalProperties") or {}
+        return {key: _parsed(properties.get(key, other), entry) for key, entry in value.items()}
+    if isinstance(value, str) and not {"integer", "number", "boolean"}.isdisjoint(_types(node)):
+        return _value(value)
+    return value
+
+
+def _types(node: dict[str, Any]) -> list[str]:
+    kinds = node.get("type", [])
+    return [kinds] if isinstance(kinds, str) else kinds
 
 
 def _with_defaults(node: dict[str, Any], value: Any) -> Any:
@@ -124,14 +146,6 @@ def _explain(error: jsonschema.ValidationError) -> str:
     if error.validator == "enum":
         allowed = ", ".join(map(str, error.validator_value))
         return f"{where}: {error.instance!r} is not allowed; allowed: {allowed}"
-    if error.validator == "type" and isinstance(error.instance, str):
-        number = re.fullmatch(r"([+-]?\d+)(e[+-]?\d+)", error.instance, re.IGNORECASE)
-        hint = (
-            f"; YAML reads {error.instance} as text, write {number[1]}.0{number[2]}"
-            if number
-            else ""
-        )
-        return f"{where}: {error.message}{hint}"
     return f"{where}: {error.message}"
 
 
@@ -201,11 +215,11 @@ def check_settings(loss: str, settings: dict[str, Any], where: str) -> None:
     products run away unless something holds them (arXiv 2312.08520; see `losses`).
     """
     unbounded = loss in ("infonce_plus", "mine_plus") and settings["lambda"] != 1
-    if unbounded and settings["score"] == "dot" and settings["l2"] == 0:
-        raise ReclossError(
-            f"{where}: lambda {settings['lambda']} with score dot is unbounded; "
-            "use score cosine, lambda 1, or l2 above 0"
-        )
+    if unbounded and settings["score"] == "dot":
+        fault = f"{where}: lambda {settings['lambda']} with score dot is unbounded"
+        if settings["l2"] == 0:
+            raise ReclossError(f"{fault}; use score cosine, lambda 1, or l2 above 0")
+        warnings.warn(f"{fault}: only a strong l2 holds it", stacklevel=2)
     if settings.get("correct_logq") and settings["exclude_positives"]:
         raise ReclossError(
             f"{where}: correct_logq needs one proposal q for all users, exclude_positives "
@@ -349,8 +363,7 @@ def reference_table() -> str:
     def allowed(node: dict[str, Any]) -> str:
         if "enum" in node:
             return ", ".join(f"`{value}`" for value in node["enum"])
-        kind = node.get("type", "object")
-        kind = " or ".join(kind) if isinstance(kind, list) else kind
+        kind = " or ".join(_types(node)) or "object"
         limits = {"minimum": "≥", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
         return " ".join(
             [kind, *(f"{sign} {node[key]}" for key, sign in limits.items() if key in node)]
@@ -360,10 +373,11 @@ def reference_table() -> str:
         for name, child in node.get("properties", {}).items():
             key = f"{prefix}{name}"
             full = _resolved(child)
-            default = "" if "default" not in full else f"`{_text(full['default'])}`"
-            rows.append(
-                f"| `{key}` | {allowed(full)} | {default} | {full.get('description', '')} |"
+            default = (
+                f"`{_text(full['default'])}`" if full.get("default") not in (None, "", {}) else ""
             )
+            meaning = full["description"].replace("|", r"\|").replace("<", "&lt;")
+            rows.append(f"| `{key}` | {allowed(full)} | {default} | {meaning} |")
             if child.get("$ref") == "#/$defs/settings" and prefix:
                 add(f"{key}.", {"properties": child.get("properties", {})})
             elif child.get("$ref") == "#/$defs/loss_settings" and prefix:

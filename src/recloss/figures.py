@@ -48,7 +48,7 @@ def main_bars(table: pd.DataFrame, metric: str = "recall@20") -> Figure:
     table: the result of `stats.summarise`.
     """
     names = list(dict.fromkeys(table["dataset"]))
-    figure, axes = _panels(names, 4.2, 0.8 + 0.27 * table["loss"].nunique())
+    figure, axes = _panels(names, 5.2, 0.8 + 0.27 * table["loss"].nunique())
     for axis, name in zip(axes, names, strict=True):
         rows = table[table["dataset"] == name].sort_values(metric)
         value = rows[metric].to_numpy()
@@ -83,7 +83,7 @@ def grid_figure(points: pd.DataFrame, over: list[str], metric: str = "recall@20"
         name: points[points["dataset"] == name].pivot_table(metric, rows, columns) for name in names
     }
     shape = next(iter(means.values())).shape
-    figure, axes = _panels(names, 1.4 + 0.62 * shape[1], 1.2 + 0.36 * shape[0])
+    figure, axes = _panels(names, 1.8 + 0.72 * shape[1], 1.3 + 0.42 * shape[0])
     for axis, name in zip(axes, names, strict=True):
         table = means[name]
         image = axis.imshow(table, cmap="viridis", aspect="auto", origin="lower")
@@ -110,7 +110,7 @@ def grid_figure(points: pd.DataFrame, over: list[str], metric: str = "recall@20"
 
 
 def _curves(points: pd.DataFrame, key: str, metric: str, names: list[str]) -> Figure:
-    figure, axes = _panels(names, 3.6, 2.8)
+    figure, axes = _panels(names, 4.4, 3.0)
     for axis, name in zip(axes, names, strict=True):
         groups = points[points["dataset"] == name].groupby(key)[metric]
         mean, spread = groups.mean(), groups.std(ddof=1).fillna(0)
@@ -139,7 +139,7 @@ def learning_curves(history: pd.DataFrame, metric: str = "recall@20") -> Figure:
     losses = list(dict.fromkeys(history["loss"]))
     bases = list(dict.fromkeys(loss.removeprefix("debiased_") for loss in losses))
     colours = dict(zip(bases, plt.get_cmap("tab20").colors[::2] * 3, strict=False))
-    figure, axes = _panels(names, 4.2, 3.2)
+    figure, axes = _panels(names, 5.2, 3.6)
     for axis, name in zip(axes, names, strict=True):
         for loss in losses:
             rows = history[(history["dataset"] == name) & (history["loss"] == loss)]

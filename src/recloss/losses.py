@@ -22,14 +22,11 @@ tensor(-0.2514)
 
 import inspect
 import math
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu, softplus
-
-from recloss.files import ReclossError
 
 
 def log_mean_exp(y: Tensor) -> Tensor:
@@ -187,17 +184,3 @@ def hyper_parameters(name: str) -> tuple[str, ...]:
 def data_arguments(name: str) -> tuple[str, ...]:
     """Return the keyword arguments of the loss `name` that are data rather than settings."""
     return tuple(k for k in _keywords(name) if k in DATA)
-
-
-def check_bounded(name: str, score: str, l2: float, lambda_: float | None) -> None:
-    """Refuse, or with regularisation warn about, a loss that has no minimum on inner products.
-
-    A shift c of all scores changes InfoNCE+ and MINE+ by (lambda - 1) c; only lambda = 1, a bounded
-    score or a regulariser stops it. `lambda_` is not looked at for the other losses.
-    """
-    if name not in ("infonce_plus", "mine_plus") or score != "dot" or lambda_ == 1:
-        return
-    fault = f"{name} with lambda {lambda_} is unbounded below on score 'dot'"
-    if l2 == 0:
-        raise ReclossError(f"{fault} without l2: use score 'cosine', lambda 1.0 or l2 above 0")
-    warnings.warn(f"{fault}: only a strong l2 holds it, here {l2}; prefer 'cosine'", stacklevel=2)

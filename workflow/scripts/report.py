@@ -18,7 +18,7 @@ html = render(
     grids=list(
         zip(snakemake.params.config["grids"], given.grid_figures, given.grid_tables, strict=True)
     ),
-    template=Path(snakemake.scriptdir).parents[1] / "report",
+    template=Path(snakemake.scriptdir).resolve().parents[1] / "report",
 )
 with atomic(snakemake.output[0]) as temporary:
     temporary.write_text(html, encoding="utf-8")
