@@ -16,7 +16,7 @@ REPO = Path(__file__).resolve().parents[1]
 def missing(what: str) -> None:
     """Skip a test for want of something optional; in CI, where all must be there, fail."""
     if os.environ.get("CI") == "true":
-        pytest.fail(f"{what}: required in CI")
+        pytest.fail(f"{what}: required in CI", pytrace=False)
     pytest.skip(what)
 
 

@@ -2,16 +2,15 @@
 
 import copy
 import warnings
-from pathlib import Path
 
 import pytest
 import yaml
+from conftest import REPO
 
 from recloss import config
 from recloss.files import ReclossError
 from recloss.losses import LOSSES, data_arguments, hyper_parameters
 
-REPO = Path(__file__).resolve().parents[1]
 SHIPPED = ["config.yaml", *(f"config/{p.name}" for p in (REPO / "config").glob("*.yaml"))]
 PAPER = yaml.safe_load((REPO / "config.yaml").read_text())
 

@@ -1,15 +1,13 @@
 """The workflow on a cluster: profiles/slurm, unedited, on a real Slurm of one node."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import REPO, missing
 from slurm import cluster, jobs, missing_programs
 
-REPO = Path(__file__).resolve().parent.parent
 KEYS = ["dataset", "backbone", "loss", "variant", "seed"]
 METRICS = ["best_epoch", "recall@20", "ndcg@20", "recall@50", "ndcg@50"]
 
@@ -19,11 +17,8 @@ pytestmark = pytest.mark.slurm
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     """The environment of a running cluster."""
-    if missing := missing_programs():
-        reason = f"not installed: {', '.join(missing)} (apt-get install slurm-wlm munge)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    if absent := missing_programs():
+        missing(f"{', '.join(absent)} not installed (apt-get install slurm-wlm munge)")
     with cluster(tmp_path_factory.mktemp("slurm")) as env:
         yield env
 

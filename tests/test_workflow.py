@@ -16,11 +16,10 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from conftest import missing
+from conftest import REPO, missing
 
 from recloss import config
 
-REPO = Path(__file__).resolve().parents[1]
 PARTS = ["Snakefile", "config.yaml", "config", "profiles", "workflow", "report", "envs", "src"]
 TINY = REPO / "tests" / "config" / "tiny.yaml"
 METRICS = ["recall@20", "ndcg@20", "recall@50", "ndcg@50"]
@@ -201,10 +200,10 @@ def test_only_what_changed_is_trained_again(tiny, tmp_path):
 
 def test_partial_targets(tmp_path):
     folder = clone(tmp_path / "clone")
-    assert jobs(dry(folder, "data"))["split"] == 1
-    assert jobs(dry(folder, "tables"))["main_table"] == 1
-    assert jobs(dry(folder, "figures"))["learning_curves"] == 1
-    assert jobs(dry(folder, "tiny"))["train"] == 12
+    assert jobs(dry(folder, "--", "data"))["split"] == 1
+    assert jobs(dry(folder, "--", "tables"))["main_table"] == 1
+    assert jobs(dry(folder, "--", "figures"))["learning_curves"] == 1
+    assert jobs(dry(folder, "--", "tiny"))["train"] == 12
     one = "results/tiny/train/tiny/mf/mine_plus/base/seed1/metrics.json"
     assert jobs(dry(folder, "--", one))["train"] == 1
 

@@ -157,4 +157,5 @@ def learning_curves(history: pd.DataFrame, metric: str = "recall@20") -> Figure:
         axis.set_ylim(bottom=0)
         axis.grid(axis="y", alpha=0.3)
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.set_size_inches(figure.get_figwidth() + 1.6, figure.get_figheight())
     return figure

@@ -18,8 +18,9 @@ rule fetch:
     params:
         mirror=lookup("data/mirror", within=config),
     shell:
+        # stderr stays on the terminal, where the progress bar needs one.
         "python -m recloss.data fetch {wildcards.dataset} --out $(dirname {output.train})"
-        ' --mirror "{params.mirror}" 2>&1 | tee {log}'
+        ' --mirror "{params.mirror}" | tee {log}'
 
 
 rule simulate:
