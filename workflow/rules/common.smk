@@ -93,10 +93,6 @@ def setting_flags(wildcards):
     return settings.flags(training_run(wildcards).settings)
 
 
-def checkpoint_file(wildcards):
-    return f"results/{config['run']}/checkpoints/{training_run(wildcards).path}.pt"
-
-
 def training_memory(wildcards, input):
     """Memory of a training job in MB: tables, Adam, scores of a batch, the data, the libraries."""
     with open(input.manifest) as file:

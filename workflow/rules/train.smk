@@ -34,12 +34,11 @@ rule train:
     params:
         code=code_hash(TRAIN_SOURCES),
         flags=setting_flags,
-        # Outside the outputs, which Snakemake deletes before it runs a job again.
-        checkpoint=checkpoint_file,
     shell:
+        # The checkpoint is no output: Snakemake deletes those before it runs a job again.
         "python -m recloss.train --data {input.arrays} --manifest {input.manifest}"
         " --loss {wildcards.loss} --variant {wildcards.variant} --seed {wildcards.seed}"
-        " --out $(dirname {output.metrics}) --checkpoint {params.checkpoint}"
+        " --out $(dirname {output.metrics}) --checkpoint $(dirname {output.metrics})/checkpoint.pt"
         " --device {resources.device} --threads {threads} {params.flags} 2>&1 | tee {log}"
 
 
