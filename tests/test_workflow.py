@@ -279,7 +279,6 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     call = ["--configfile", TINY, tmp_path / "long.yaml", "--", one / "metrics.json"]
     whole, broken = clone(tmp_path / "whole"), clone(tmp_path / "broken")
     snakemake(whole, *call)
-    checkpoint = broken / "results/tiny/checkpoints" / one.relative_to("results/tiny")
     first = subprocess.Popen(
         [sys.executable, "-m", "snakemake", *map(str, call)],
         cwd=broken,
@@ -288,7 +287,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
-    while not checkpoint.with_suffix(".pt").exists():
+    while not (broken / one / "checkpoint.pt").exists():
         assert time.monotonic() < deadline and first.poll() is None
         time.sleep(0.005)
     for child in psutil.Process(first.pid).children(recursive=True):
@@ -297,6 +296,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     assert first.wait(60) != 0
     assert not (broken / one / "metrics.json").exists()
     assert "resumed after epoch" in snakemake(broken, *call)
+    assert not (broken / one / "checkpoint.pt").exists()
     records = [
         json.loads((folder / one / "metrics.json").read_text()) for folder in (whole, broken)
     ]
