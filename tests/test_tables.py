@@ -1,0 +1,100 @@
+"""Statistics, tables and the plan."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import REPO
+from scipy import stats as scipy_stats
+
+from recloss import config, plan, stats, tables
+
+SUMMARY = pd.DataFrame(
+    {
+        "dataset": "d",
+        "loss": ["mine_plus", "debiased_ccl", "popularity"],
+        "kind": ["plain", "debiased", "control"],
+        "recall@20": [0.12345, 0.2, 0.5],
+        "recall@20 sd": [0.001, np.nan, np.nan],
+        "ndcg@20": [0.3, 0.1, 0.5],
+        "ndcg@20 sd": [0.002, np.nan, np.nan],
+    }
+)
+
+
+def test_the_interval_of_a_mean_is_scipys():
+    values = np.random.default_rng(0).normal(size=50)
+    expected = scipy_stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert stats.mean_interval(values) == pytest.approx(tuple(expected))
+
+
+def test_summary_averages_seeds_and_takes_the_interval_over_users(tmp_path):
+    recall = {0: [0.0, 0.5, 1.0], 1: [0.2, 0.5, 0.8]}
+    rows = []
+    for seed, values in recall.items():
+        folder = tmp_path / f"seed{seed}"
+        folder.mkdir()
+        np.savez(folder / "per_user.npz", **{"recall@20": values, "ndcg@20": values})
+        row = {"dataset": "d", "loss": "mine", "backbone": "mf", "best_epoch": 4 + seed}
+        row |= {"recall@20": np.mean(values), "ndcg@20": 0.1 * seed, "path": f"seed{seed}"}
+        rows.append(row)
+    table = stats.summarise(pd.DataFrame(rows), tmp_path, ("recall@20", "ndcg@20")).iloc[0]
+    assert table["seeds"] == 2
+    assert table["best epoch"] == 4.5
+    assert table["ndcg@20"] == pytest.approx(0.05)
+    assert table["ndcg@20 sd"] == pytest.approx(0.1 / np.sqrt(2))
+    low, high = stats.mean_interval(np.array([0.1, 0.5, 0.9]))
+    assert (table["recall@20 low"], table["recall@20 high"]) == pytest.approx((low, high))
+
+
+def test_the_best_trained_loss_is_bold_and_a_control_never(tmp_path):
+    tables.write(SUMMARY, tables.main_display(SUMMARY), tmp_path / "main.csv")
+    latex = (tmp_path / "main.tex").read_text()
+    assert r"\bfseries 0.2000" in latex
+    assert r"\bfseries 0.3000 $\pm$ 0.0020" in latex
+    assert latex.count(r"\bfseries") == 2
+    assert r"mine\_plus & 0.1235 $\pm$ 0.0010" in latex
+    assert pd.read_csv(tmp_path / "main.csv")["recall@20"][0] == 0.12345
+    assert "0.1235 ± 0.0010" in (tmp_path / "main.html").read_text()
+
+
+def test_an_experiment_is_found_among_several_of_a_run():
+    frame = pd.DataFrame({"experiments": ["main grid:lambda", "grid:lambda_eps", "control"]})
+    assert tables.part_of(frame, "grid:lambda").index.tolist() == [0]
+    assert tables.part_of(frame, "main", "control").index.tolist() == [0, 2]
+
+
+def test_the_plan_counts_runs_that_are_there_and_measures_the_rest(tmp_path):
+    raw = yaml.safe_load((REPO / "config.yaml").read_text())
+    tiny = yaml.safe_load((REPO / "tests/config/tiny.yaml").read_text())
+    full = config.load(raw | tiny)
+    runs = config.runs(full)
+    for run in runs[:5]:
+        (tmp_path / run.path).mkdir(parents=True)
+        (tmp_path / run.path / "metrics.json").write_text("{}")
+    text = plan.describe(full, tmp_path)
+    assert f"tiny: {len(runs)} training runs, 5 done" in text
+    assert f"{len(runs) - 5} runs to train on 1 CPU thread: at most" in text
+    assert "GPU" not in text  # the configuration asks for the CPU
+    for run in runs[5:]:
+        (tmp_path / run.path).mkdir(parents=True)
+        (tmp_path / run.path / "metrics.json").write_text("{}")
+    assert "to train" not in plan.describe(full, tmp_path)
+
+
+def test_the_memory_of_the_plan_is_enough_and_not_three_times_too_much():
+    raw = yaml.safe_load((REPO / "config.yaml").read_text())
+    gowalla = config.load(raw | yaml.safe_load((REPO / "config/gowalla.yaml").read_text()))
+    counts = plan.counts_of(gowalla["datasets"][0])
+    needed = plan.memory_mb(counts, config.settings_for(gowalla, "gowalla", "mine_plus"))
+    assert 901 <= needed < 3 * 901  # the peak of such a run, from its metrics.json
+
+
+def test_without_a_gpu_the_plan_names_smaller_experiments(tmp_path):
+    import torch
+
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip("has a GPU")
+    tiny = yaml.safe_load((REPO / "tests/config/tiny.yaml").read_text())
+    text = plan.describe(config.load(tiny | {"device": "auto"}), tmp_path)
+    assert "no GPU found; smaller experiments: --configfile config/gowalla.yaml" in text
