@@ -13,7 +13,7 @@ demo: $(INSTALLED)
 	@echo "The report: $(CURDIR)/results/demo/report.html"
 
 test: lint
-	$(RUN) pytest -n auto --dist loadgroup
+	$(RUN) pytest -n auto --dist worksteal
 
 lint: $(INSTALLED)
 	$(RUN) ruff check . && ruff format --check . && snakefmt --check . && snakemake --lint

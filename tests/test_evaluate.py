@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 def rank(scores, test, *masked):
     table = torch.tensor(scores, dtype=torch.float32)
-    return evaluate.per_user(lambda low, high: table[low:high], test, masked, CPU)
+    return evaluate.per_user(lambda low, high: table[low:high].clone(), test, masked, CPU)
 
 
 def test_metrics_of_a_hand_computed_ranking():

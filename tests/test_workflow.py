@@ -75,9 +75,6 @@ def tiny(tmp_path_factory):
     return folder, snakemake(folder, "--configfile", TINY)
 
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
-
 def test_the_plan_comes_before_any_job(tiny):
     printed = tiny[1]
     plan = printed.index("Plan of 'tiny'")

@@ -19,7 +19,7 @@ def popularity(split: Split, seed: int) -> ScoreBlock:
     """Score every item by its number of train interactions; the seed is not used."""
     counts = np.bincount(split.train.items, minlength=split.train.n_items)
     scores = torch.from_numpy(counts).float()
-    return lambda low, high: scores.expand(high - low, -1)
+    return lambda low, high: scores.repeat(high - low, 1)
 
 
 def random(split: Split, seed: int) -> ScoreBlock:

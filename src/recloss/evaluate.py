@@ -58,12 +58,12 @@ def per_user(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Rank all items for every user and compare with the test items.
 
-    score_block(low, high) gives scores (high - low, I) on `device`; pairs in `masked` are left out
-    of the ranking. Returns the users with at least one test item, (n,) int32, and their values of
-    each metric of `METRICS`, (n,) float32.
+    score_block(low, high) gives scores (high - low, I) on `device`, in memory of their own that is
+    written to: pairs in `masked` are left out of the ranking. Returns the users with at least one
+    test item, (n,) int32, and their values of each metric of `METRICS`, (n,) float32.
     """
     n_users, n_items = test.n_users, test.n_items
-    relevant = np.bincount(test.users, minlength=n_users)
+    relevant, test_keys = test.counts(), test.keys()
     block = max(1, BLOCK_VALUES // n_items)
     depth = min(max(CUTOFFS), n_items)
     hits = np.zeros((n_users, depth), dtype=bool)
@@ -71,12 +71,13 @@ def per_user(
         high = min(low + block, n_users)
         if not relevant[low:high].any():
             continue
-        scores = score_block(low, high).clone()
+        scores = score_block(low, high)
         for pairs in masked:
             scores[_block_of(pairs, low, high, device)] = -torch.inf
-        is_test = torch.zeros(scores.shape, dtype=torch.bool, device=device)
-        is_test[_block_of(test, low, high, device)] = True
-        hits[low:high] = is_test.gather(1, top_k(scores, depth)).cpu().numpy()
+        ranked = top_k(scores, depth).cpu().numpy()
+        keys = np.arange(low, high, dtype=np.int64)[:, None] * n_items + ranked
+        at = np.searchsorted(test_keys, keys).clip(max=len(test_keys) - 1)
+        hits[low:high] = test_keys[at] == keys
     users = np.flatnonzero(relevant).astype(np.int32)
     return users, ranking_metrics(hits[users], relevant[users])
 
