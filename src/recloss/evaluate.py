@@ -64,6 +64,7 @@ def per_user(
     """
     n_users, n_items = test.n_users, test.n_items
     relevant, test_keys = test.counts(), test.keys()
+    pointers = [pairs.indptr() for pairs in masked]
     block = max(1, BLOCK_VALUES // n_items)
     depth = min(max(CUTOFFS), n_items)
     hits = np.zeros((n_users, depth), dtype=bool)
@@ -72,22 +73,17 @@ def per_user(
         if not relevant[low:high].any():
             continue
         scores = score_block(low, high)
-        for pairs in masked:
-            scores[_block_of(pairs, low, high, device)] = -torch.inf
+        for pairs, indptr in zip(masked, pointers, strict=True):
+            part = slice(indptr[low], indptr[high])
+            rows = torch.from_numpy(pairs.users[part].astype(np.int64) - low).to(device)
+            columns = torch.from_numpy(pairs.items[part].astype(np.int64)).to(device)
+            scores[rows, columns] = -torch.inf
         ranked = top_k(scores, depth).cpu().numpy()
         keys = np.arange(low, high, dtype=np.int64)[:, None] * n_items + ranked
         at = np.searchsorted(test_keys, keys).clip(max=len(test_keys) - 1)
         hits[low:high] = test_keys[at] == keys
     users = np.flatnonzero(relevant).astype(np.int32)
     return users, ranking_metrics(hits[users], relevant[users])
-
-
-def _block_of(pairs: Interactions, low: int, high: int, device: torch.device) -> tuple:
-    """Return the (row, column) indices of the pairs of users low..high - 1 in their block."""
-    indptr = pairs.indptr()
-    part = slice(indptr[low], indptr[high])
-    rows = torch.from_numpy(pairs.users[part].astype(np.int64) - low).to(device)
-    return rows, torch.from_numpy(pairs.items[part].astype(np.int64)).to(device)
 
 
 def ranking_metrics(hits: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:
