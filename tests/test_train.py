@@ -211,6 +211,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_cause(small_split
         run.run()
 
 
+def test_vectors_that_are_not_finite_stop_the_run_although_the_loss_was(small_split):
+    run = trainer(small_split, learning_rate=1.0e39, batch_size=10_000, clip_norm=0)
+    message = r"vectors are not finite after epoch 1, step 0; likely the learning rate \(1e\+39\)"
+    with pytest.raises(ReclossError, match=message):
+        run.run()
+
+
 def test_an_absent_device_is_refused():
     if torch.cuda.is_available():
         pytest.skip("has CUDA")

@@ -178,17 +178,20 @@ class Trainer:
 
     def _check_finite(self, losses: Tensor, epoch: int) -> None:
         bad = ~torch.isfinite(losses)
-        if not bool(bad.any()):
+        if bool(bad.any()):
+            step = int(bad.nonzero()[0, 0])
+            fault = f"the loss is {float(losses[step])} at epoch {epoch}, step {step}"
+        elif not all(bool(torch.isfinite(table).all()) for table in self.model.parameters()):
+            fault = f"the vectors are not finite after epoch {epoch}, step {len(losses) - 1}"
+        else:
             return
-        step, s = int(bad.nonzero()[0, 0]), self.settings
+        s = self.settings
         cause = f"the learning rate ({s['learning_rate']}) is too high for this loss"
         if s["score"] == "dot":
             cause = f"inner products grow without bound: use score cosine or l2 above 0; or {cause}"
         elif s.get("temperature", 1.0) < 0.02:
             cause = f"the temperature ({s['temperature']}) is very low; or {cause}"
-        raise ReclossError(
-            f"the loss is {float(losses[step])} at epoch {epoch}, step {step}; likely {cause}"
-        )
+        raise ReclossError(f"{fault}; likely {cause}")
 
     def evaluate(self, on_test: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return users (n,) and their metrics, on test or validation: `evaluate.per_user`."""
