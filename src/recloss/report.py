@@ -10,6 +10,7 @@ import yaml
 
 import recloss
 from recloss import record
+from recloss.tables import part_of
 
 
 def _unique(frame: pd.DataFrame, column: str) -> str:
@@ -41,7 +42,7 @@ def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     """Return per data set the best trained loss, its margin over popularity, and the run counts."""
     rows = []
     for dataset, runs in metrics.groupby("dataset", sort=False):
-        main = runs[runs["experiments"].str.split().map(lambda names: "main" in names)]
+        main = part_of(runs, "main")
         means = main.groupby("loss", sort=False)["recall@20"].mean().sort_values(ascending=False)
         popular = runs.loc[runs["loss"] == "popularity", "recall@20"]
         rows.append(
@@ -63,7 +64,6 @@ def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
 def render(
     config: dict[str, Any],
     metrics: str | Path,
-    manifests: list[dict[str, Any]],
     tables: dict[str, str],
     figures: dict[str, str],
     grids: list[tuple[dict[str, Any], str, str]],
@@ -71,9 +71,8 @@ def render(
 ) -> str:
     """Return the report as HTML.
 
-    config: the completed configuration; metrics: path of metrics.csv; manifests: of the splits;
-    tables and figures: name to path of .html and .svg; grids: (entry, figure, table) of each;
-    template: the folder with report.html.j2 and style.css.
+    config: the completed configuration; metrics: path of metrics.csv; tables and figures: name to
+    path of .html and .svg; grids: (entry, figure, table) of each; template: the folder with report.html.j2 and style.css.
     """
     frame = pd.read_csv(metrics)
     environment = jinja2.Environment(
@@ -89,7 +88,6 @@ def render(
         config=config,
         configuration=yaml.safe_dump(config, sort_keys=False, width=100),
         version=recloss.__version__,
-        manifests=manifests,
         summary=summary(frame),
         provenance=provenance(frame),
         tables=tables,

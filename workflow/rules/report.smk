@@ -1,6 +1,6 @@
 """The report: one self-contained HTML file.
 
-REQUIRED INPUTS: every table and figure, metrics.csv, the manifests.
+REQUIRED INPUTS: every table and figure, metrics.csv.
 OUTPUTS: <results>/report.html.
 """
 
@@ -9,7 +9,6 @@ rule report:
     """Collect tables, figures, configuration and provenance into one file."""
     input:
         metrics=rules.aggregate.output.metrics,
-        manifests=collect(rules.split.output.manifest, dataset=dataset_names()),
         data=rules.data_table.output.table,
         main_table=rules.main_table.output.table,
         main_figure=rules.main_table.output.figure,

@@ -1,6 +1,5 @@
 """Render the report of the experiment."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -12,7 +11,6 @@ given = snakemake.input
 html = render(
     config=snakemake.params.config,
     metrics=given.metrics,
-    manifests=[json.loads(Path(path).read_text()) for path in given.manifests],
     tables={"data": given.data, "main": given.main_table, "cost": given.cost},
     figures={"main": given.main_figure, "learning_curves": given.learning_curves},
     grids=list(
