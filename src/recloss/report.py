@@ -72,7 +72,8 @@ def render(
     """Return the report as HTML.
 
     config: the completed configuration; metrics: path of metrics.csv; tables and figures: name to
-    path of .html and .svg; grids: (entry, figure, table) of each; template: the folder with report.html.j2 and style.css.
+    path of .html and .svg; grids: (entry, figure, table) of each; template: the folder with
+    report.html.j2 and style.css.
     """
     frame = pd.read_csv(metrics)
     environment = jinja2.Environment(
