@@ -1,16 +1,25 @@
 """Fixtures, and what CI must have although a user may lack it."""
 
+import contextlib
+import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from recloss import kernels
 from recloss.data import Interactions
-from recloss.scores import use_threads
 from recloss.split import Split, split
 
 REPO = Path(__file__).resolve().parents[1]
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # of the backend "cuda"
+BACKENDS = ("plain", "cpu", "cuda")
+
+if DEVICE.type == "cpu":  # Triton's kernels run in its interpreter, on CPU tensors
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 def missing(what: str) -> None:
@@ -27,6 +36,15 @@ def mirror() -> Path:
     if not (folder / "gowalla" / "train.txt").exists():
         missing(f"no data mirror at {folder}")
     return folder
+
+
+@contextlib.contextmanager
+def backend(name: str) -> Iterator[torch.device]:
+    """Let plain PyTorch, the CPU kernels or the CUDA kernels do the work; yield their device."""
+    module = None if name == "plain" else importlib.import_module(f"recloss.kernels_{name}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_load", lambda device: module)
+        yield DEVICE if name == "cuda" else torch.device("cpu")
 
 
 def interactions(pairs, n_users: int, n_items: int) -> Interactions:
@@ -50,4 +68,4 @@ def small_split() -> Split:
 @pytest.fixture(autouse=True)
 def one_thread():
     """The same results on every machine, and no fight for the cores between parallel tests."""
-    use_threads(1)
+    kernels.use_threads(1)

@@ -1,13 +1,16 @@
-"""Sampled scores against the plain definition."""
+"""Sampled scores against the plain definition, by every back end."""
 
 import os
+import warnings
 
 import pytest
 import torch
+from conftest import BACKENDS, backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recloss.scores import cpu_kernels, reference_scores, sampled_scores, use_threads
+from recloss import kernels
+from recloss.scores import reference_scores, sampled_scores
 
 
 def definition(users, table, ids, cosine):
@@ -37,19 +40,46 @@ def relative_error(ours, exact):
     return float((ours - exact).abs().max() / exact.abs().max())
 
 
+def check(name, rows, items, count, dim, cosine, id_type=torch.int32):
+    users, table, ids, weight = example(rows, items, count, dim)
+    with backend(name) as device:
+        arguments = [x.to(device) for x in (users, table, ids.to(id_type), weight)]
+        ours = with_gradients(sampled_scores, *arguments, cosine)
+    exact = with_gradients(definition, users.double(), table.double(), ids, weight.double(), cosine)
+    for a, b in zip(ours, exact, strict=True):
+        assert relative_error(a.cpu(), b) < 1e-5
+
+
 @given(
     st.integers(0, 40), st.integers(1, 50), st.integers(1, 40), st.integers(2, 70), st.booleans()
 )
 @settings(max_examples=60, deadline=None)
-@pytest.mark.parametrize("function", [sampled_scores, reference_scores])
-def test_scores_and_gradients_are_those_of_the_definition(
-    function, rows, items, count, dim, cosine
-):
-    users, table, ids, weight = example(rows, items, count, dim)
-    ours = with_gradients(function, users, table, ids, weight, cosine)
-    exact = with_gradients(definition, users.double(), table.double(), ids, weight.double(), cosine)
-    for a, b in zip(ours, exact, strict=True):
-        assert relative_error(a, b) < 1e-5
+@pytest.mark.parametrize("name", ["plain", "cpu"])
+def test_scores_and_gradients_are_those_of_the_definition(name, rows, items, count, dim, cosine):
+    check(name, rows, items, count, dim, cosine)
+
+
+# The interpreter takes a hundred thousand times as long as the kernel.
+@given(st.integers(0, 4), st.integers(1, 9), st.integers(1, 70), st.integers(2, 40), st.booleans())
+@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_the_cuda_kernels_agree_too(deterministic, rows, items, count, dim, cosine):
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        check("cuda", rows, items, count, dim, cosine)
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize(
+    ("rows", "items", "count", "dim"),
+    [(0, 5, 3, 8), (3, 5, 1, 17), (2, 1, 6, 1), (3, 40, 33, 200)],
+    ids=["empty batch", "K = 1", "one item, one dimension", "D = 200"],
+)
+def test_corner_shapes(name, rows, items, count, dim):
+    check(name, rows, items, count, dim, cosine=dim > 1, id_type=torch.int64)
 
 
 def test_float64_is_scored_in_float64():
@@ -63,22 +93,42 @@ def test_float64_is_scored_in_float64():
         torch.testing.assert_close(a, b)
 
 
-def test_the_cpu_kernels_run_here():
-    assert cpu_kernels() is not None
-
-
 @pytest.mark.skipif(os.cpu_count() < 2, reason="needs two cores")
 def test_results_do_not_depend_on_the_number_of_threads():
     arguments = *example(200, 500, 100, 24), True
     results = []
     for threads in (1, 2):
-        use_threads(threads)
+        kernels.use_threads(threads)
         results.append(with_gradients(sampled_scores, *arguments))
     for one, two in zip(*results, strict=True):
         assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize("cosine", [True, False])
-def test_a_zero_vector_scores_zero(cosine):
-    ids = torch.tensor([[0, 1]])
-    assert sampled_scores(torch.zeros(1, 3), torch.ones(2, 3), ids, cosine).tolist() == [[0, 0]]
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_zero_vector_scores_zero(name, cosine):
+    with backend(name) as device:
+        users, table = torch.zeros(1, 3, device=device), torch.ones(2, 3, device=device)
+        ids = torch.tensor([[0, 1]], device=device)
+        assert sampled_scores(users, table, ids, cosine).tolist() == [[0, 0]]
+
+
+def test_kernels_that_cannot_run_give_way_to_plain_pytorch_with_one_warning(monkeypatch):
+    arguments = example(4, 9, 5, 3)[:3]
+
+    def broken(name):
+        raise ImportError("numba needs another numpy\nmore lines")
+
+    monkeypatch.setattr(kernels.importlib, "import_module", broken)
+    kernels._load.cache_clear()
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            results = [sampled_scores(*arguments, cosine=True) for _ in range(2)]
+    finally:
+        kernels._load.cache_clear()
+    assert [str(w.message) for w in caught] == [
+        "the cpu kernels are off and plain PyTorch runs instead, slower: numba needs another numpy"
+    ]
+    for result in results:
+        assert torch.equal(result, reference_scores(*arguments, cosine=True))

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from recloss import config, record, seeds
-from recloss.evaluate import ScoreBlock, means, per_user
+from recloss.evaluate import Ranking, ScoreBlock, means
 from recloss.files import run_cli
-from recloss.scores import use_threads
+from recloss.kernels import use_threads
 from recloss.split import Split, load_split
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     started = time.monotonic()
     scores = CONTROLS[arguments.control](split, arguments.seed)
     masked = [split.train, split.valid]
-    users, values = per_user(scores, split.test, masked, torch.device("cpu"))
+    users, values = Ranking(split.test, masked, torch.device("cpu")).per_user(scores)
     seconds = round(time.monotonic() - started, 3)
     metrics = (
         {

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from recloss.data import Interactions
-from recloss.scores import cpu_kernels
+from recloss.kernels import kernels_for
 
 CUTOFFS = (20, 50)
 METRICS = tuple(f"{metric}@{k}" for k in CUTOFFS for metric in ("recall", "ndcg"))
-BLOCK_VALUES = 2**24  # scores held at a time: 64 MB
+BLOCK_VALUES = (2**24, 2**27)  # scores held at a time, on the host and on a GPU: 64 and 512 MB
 
 ScoreBlock = Callable[[int, int], Tensor]
 
@@ -34,12 +34,14 @@ def dot_scores(users: Tensor, items: Tensor, cosine: bool) -> ScoreBlock:
 
 def top_k(scores: Tensor, k: int) -> Tensor:
     """Return the k best columns of each row, (rows, k) int64, equal scores by ascending column."""
-    if scores.device.type == "cpu" and cpu_kernels() is not None:
-        return torch.from_numpy(cpu_kernels().top_k(scores.contiguous().numpy(), k))
-    values, ids = scores.topk(k, dim=1)
-    ids = ids.sort(dim=1)[0]
-    border = values[:, -1:]
-    tied = (scores >= border).sum(1) > k
+    kernels = kernels_for(scores)
+    if hasattr(kernels, "top_k"):
+        return kernels.top_k(scores, k)
+    # One more than asked for shows whether equal scores lie on both sides of the border.
+    values, ids = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    border, beyond = values[:, k - 1 : k], values[:, k:]
+    ids = ids[:, :k].sort(dim=1)[0]
+    tied = (border == beyond).any(1)
     if bool(tied.any()):
         # torch.topk leaves open which of several equal scores at the border it takes.
         rows, border = scores[tied], border[tied]
@@ -50,57 +52,66 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     return ids.gather(1, order)
 
 
-def per_user(
-    score_block: ScoreBlock,
-    test: Interactions,
-    masked: Sequence[Interactions],
-    device: torch.device,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Rank all items for every user and compare with the test items.
+class Ranking:
+    """Ranks all items for every user and compares with the user's items in `test`.
 
-    score_block(low, high) gives scores (high - low, I) on `device`, in memory of their own that is
-    written to: pairs in `masked` are left out of the ranking. Returns the users with at least one
-    test item, (n,) int32, and their values of each metric of `METRICS`, (n,) float32.
+    Pairs in `masked` are left out of the ranking. What stays the same between evaluations is
+    prepared once and lies on `device`.
     """
-    n_users, n_items = test.n_users, test.n_items
-    relevant, test_keys = test.counts(), test.keys()
-    pointers = [pairs.indptr() for pairs in masked]
-    block = max(1, BLOCK_VALUES // n_items)
-    depth = min(max(CUTOFFS), n_items)
-    hits = np.zeros((n_users, depth), dtype=bool)
-    for low in range(0, n_users, block):
-        high = min(low + block, n_users)
-        if not relevant[low:high].any():
-            continue
-        scores = score_block(low, high)
-        for pairs, indptr in zip(masked, pointers, strict=True):
-            part = slice(indptr[low], indptr[high])
-            rows = torch.from_numpy(pairs.users[part].astype(np.int64) - low).to(device)
-            columns = torch.from_numpy(pairs.items[part].astype(np.int64)).to(device)
-            scores[rows, columns] = -torch.inf
-        ranked = top_k(scores, depth).cpu().numpy()
-        keys = np.arange(low, high, dtype=np.int64)[:, None] * n_items + ranked
-        at = np.searchsorted(test_keys, keys).clip(max=len(test_keys) - 1)
-        hits[low:high] = test_keys[at] == keys
-    users = np.flatnonzero(relevant).astype(np.int32)
-    return users, ranking_metrics(hits[users], relevant[users])
+
+    def __init__(
+        self, test: Interactions, masked: Sequence[Interactions], device: torch.device
+    ) -> None:
+        self.n_items, self.relevant = test.n_items, test.counts()
+        self.test_keys = torch.from_numpy(test.keys()).to(device)
+        self.masked = [
+            (torch.from_numpy(pairs.keys()).to(device), pairs.indptr()) for pairs in masked
+        ]
+        self.device = device
+
+    def per_user(self, score_block: ScoreBlock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the users with at least one test item, (n,) int32, and each metric of theirs.
+
+        score_block(low, high) gives scores (high - low, I) on `device`, in memory of their own
+        that is written to. Metrics are those of `METRICS`, (n,) float32.
+        """
+        n_users, n_items = len(self.relevant), self.n_items
+        depth = min(max(CUTOFFS), n_items)
+        hits = torch.zeros((n_users, depth), dtype=torch.bool, device=self.device)
+        block = max(1, BLOCK_VALUES[self.device.type == "cuda"] // n_items)
+        for low in range(0, n_users, block):
+            high = min(low + block, n_users)
+            if not self.relevant[low:high].any():
+                continue
+            scores = score_block(low, high)
+            for keys, first in self.masked:
+                here = keys[first[low] : first[high]] - low * n_items
+                scores.view(-1).index_fill_(0, here, -torch.inf)
+            ranked = top_k(scores, depth)
+            keys = torch.arange(low, high, device=self.device)[:, None] * n_items + ranked
+            at = torch.searchsorted(self.test_keys, keys).clamp_(max=len(self.test_keys) - 1)
+            hits[low:high] = self.test_keys[at] == keys
+        users = np.flatnonzero(self.relevant)
+        chosen = torch.from_numpy(users).to(self.device)
+        relevant = torch.from_numpy(self.relevant[users]).to(self.device)
+        return users.astype(np.int32), ranking_metrics(hits[chosen], relevant)
 
 
-def ranking_metrics(hits: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:
+def ranking_metrics(hits: Tensor, relevant: Tensor) -> dict[str, np.ndarray]:
     """Return each metric of `METRICS` from hits (n, depth) bool, best first, and |test items| (n,).
 
     A user needs at least one test item. Where fewer than k items exist, all of them are ranked.
     """
-    discount = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
-    gains, ideal = np.cumsum(hits * discount, axis=1), np.cumsum(discount)
-    found = np.cumsum(hits, axis=1)
+    ranks = torch.arange(hits.shape[1], dtype=torch.float64, device=hits.device)
+    discount = 1 / torch.log2(ranks + 2)
+    gains, ideal = (hits * discount).cumsum(1), discount.cumsum(0)
+    found = hits.cumsum(1)
     values = {}
     for k in CUTOFFS:
         at = min(k, hits.shape[1]) - 1
-        values[f"recall@{k}"] = (found[:, at] / relevant).astype(np.float32)
-        best = ideal[np.minimum(relevant, at + 1) - 1]
-        values[f"ndcg@{k}"] = (gains[:, at] / best).astype(np.float32)
-    return values
+        values[f"recall@{k}"] = found[:, at] / relevant.double()
+        values[f"ndcg@{k}"] = gains[:, at] / ideal[relevant.clamp(max=at + 1) - 1]
+    return {name: value.float().cpu().numpy() for name, value in values.items()}
 
 
 def means(values: dict[str, np.ndarray]) -> dict[str, float]:

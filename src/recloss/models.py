@@ -16,8 +16,7 @@ class MatrixFactorization(nn.Module):
         self, n_users: int, n_items: int, dim: int, init: str, init_std: float, seed: int
     ) -> None:
         super().__init__()
-        # Drawn on the CPU, so that every device starts from the same vectors.
-        generator = sampling.stream(torch.device("cpu"), seed, "init")
+        generator = sampling.stream(seed, "init")
         self.users = nn.Parameter(torch.empty(n_users, dim))
         self.items = nn.Parameter(torch.empty(n_items, dim))
         for table in (self.users, self.items):

@@ -111,7 +111,7 @@ def describe(config: dict[str, Any], results: Path) -> str:
 def _time_lines(
     config: dict[str, Any], counts: dict[str, dict[str, int]], pending: list[configuration.Run]
 ) -> list[str]:
-    from recloss.scores import use_threads
+    from recloss.kernels import use_threads
     from recloss.train import duration, pick_device
 
     use_threads(config["threads"])

@@ -16,8 +16,8 @@ import numpy as np
 from recloss.files import atomic, write_json
 
 DATA_SOURCES = ("seeds", "data", "simulate", "split")
-EVALUATE_SOURCES = ("seeds", "scores", "kernels_cpu", "evaluate")
-TRAIN_SOURCES = (*EVALUATE_SOURCES, "sampling", "losses", "models", "train")
+EVALUATE_SOURCES = ("seeds", "kernels", "kernels_cpu", "kernels_cuda", "evaluate")
+TRAIN_SOURCES = (*EVALUATE_SOURCES, "sampling", "scores", "losses", "models", "optim", "train")
 CONTROL_SOURCES = (*EVALUATE_SOURCES, "controls")
 RENDER_SOURCES = ("stats", "figures", "tables", "report")
 

@@ -1,8 +1,11 @@
-"""What a training step draws: batches, negatives, extra positives.
+"""What a training step draws: its pairs, negatives, extra positives.
 
-Every draw is a function of (seed, purpose, epoch, step): a resumed run repeats exactly the draws
-of an unbroken one, and two losses with the same seed meet the same batches and negatives.
+Every draw is a function of (seed, purpose, epoch, step) and its place in the step: a resumed run
+repeats exactly the draws of an unbroken one, two losses with the same seed meet the same batches
+and negatives, and the CPU draws what a GPU does.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,78 +13,187 @@ from torch import Tensor
 
 from recloss import seeds
 from recloss.data import Interactions
+from recloss.files import ReclossError
+from recloss.kernels import kernels_for
+
+_LOW = 0xFFFFFFFF  # the lower 32 bits
+_MULTIPLIER = 0xD2511F53, 0xCD9E8D57
+_WEYL = 0x9E3779B9, 0xBB67AE85
 
 
-def stream(device: torch.device, seed: int, purpose: str, *counters: int) -> torch.Generator:
-    """Return a torch generator on `device` at the start of the stream (seed, purpose, counters)."""
-    generator = torch.Generator(device)
-    generator.manual_seed(seeds.derive(seed, purpose, *counters))
-    return generator
+def stream(seed: int, purpose: str, *counters: int) -> torch.Generator:
+    """Return a torch generator at the start of the stream (seed, purpose, counters).
+
+    On the CPU, whatever the device of the run, so that every device starts from the same numbers.
+    """
+    return torch.Generator().manual_seed(seeds.derive(seed, purpose, *counters))
 
 
-def epoch_order(n: int, seed: int, epoch: int, device: torch.device) -> Tensor:
-    """Return the order of the n training pairs in an epoch: (n,) int64, a permutation."""
-    generator = stream(device, seed, "order", epoch)
-    return torch.randperm(n, generator=generator, device=device)
+def philox(key: int, counters: tuple[Tensor, ...]) -> Tensor:
+    """Return four words for each counter: int64 (n, 4), below 2^32.
+
+    Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2,
+    3"): a bijection of the counter under a key below 2^64, so that a draw needs no state but its
+    place. counters: four int64 tensors (n,) of numbers below 2^32.
+    """
+    c0, c1, c2, c3 = counters
+    k0, k1 = key & _LOW, key >> 32
+    for _ in range(10):
+        # The product of two words may pass 2^63 and wrap; its bits stay those of the product.
+        p0, p1 = c0 * _MULTIPLIER[0], c2 * _MULTIPLIER[1]
+        high0, high1 = (p0 >> 32) & _LOW, (p1 >> 32) & _LOW
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, p1 & _LOW, high0 ^ c3 ^ k1, p0 & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+    return torch.stack([c0, c1, c2, c3], dim=1)
 
 
-class Negatives:
-    """Draws items with probability proportional to popularity^exponent, with replacement.
+def words(key: int, clock: Tensor, rows: int, count: int, attempt: int = 0) -> Tensor:
+    """Return the words of a step: int64 (rows, count), below 2^32.
 
-    exponent 0 is uniform over all items. With `exclude_positives`, train items of the user are
-    redrawn until none is left (rejection, so the proposal is restricted and renormalised per user).
+    clock (2,) int64 holds epoch and step. The counter of four neighbouring words of a row is
+    (their number in the step, attempt, step, epoch).
+    """
+    quads = -(-count // 4)
+    place = torch.arange(rows * quads, device=clock.device)
+    fixed = torch.full_like(place, attempt)
+    drawn = philox(key, (place, fixed, clock[1].expand_as(place), clock[0].expand_as(place)))
+    return drawn.view(rows, 4 * quads)[:, :count]
+
+
+class Draws(NamedTuple):
+    """What the draws of a run have in common; tensors lie on the device of the run.
+
+    Negatives follow the alias table `accept`, `other` (I,), float32 and int32; (0,) for uniform
+    draws. The train items of user u are items[first[u]:first[u + 1]], ascending, int32.
+    """
+
+    batch_size: int
+    negatives: int
+    extra: int  # extra positives
+    key: int  # of the negatives' stream
+    extra_key: int
+    n_items: int
+    accept: Tensor
+    other: Tensor
+    exclude: bool  # draw again what is a train item of the user
+    first: Tensor
+    items: Tensor
+
+
+def draw(draws: Draws, clock: Tensor, users: Tensor, items: Tensor, size: int) -> Tensor:
+    """Return ids (size, 1 + negatives + extra) int32: positive, negatives, extra positives.
+
+    clock (2,) int64: epoch and step. users, items (n,) int32: the train pairs in the order of the
+    epoch; the step takes `size` of them from step x batch_size on. A word w becomes an item through
+    its product with I: the upper 32 bits are the item, the lower a share for the alias table, so
+    that probabilities are off by at most I / 2^32 of themselves.
+    """
+    kernels = kernels_for(clock)
+    if kernels is not None:
+        return kernels.draw(draws, clock, users, items, size)
+    here = clock[1] * draws.batch_size + torch.arange(size, device=clock.device)
+    u = users[here].long()
+    ids = _propose(draws, words(draws.key, clock, size, draws.negatives))
+    if draws.exclude:
+        degree = draws.first.diff()
+        owner = torch.repeat_interleave(torch.arange(len(degree), device=u.device), degree)
+        observed = owner * draws.n_items + draws.items
+        attempt = 0
+        while bool((hit := torch.isin(u[:, None] * draws.n_items + ids, observed)).any()):
+            attempt += 1
+            again = words(draws.key, clock, size, draws.negatives, attempt)
+            ids = torch.where(hit, _propose(draws, again), ids)
+    low, high = draws.first[u, None], draws.first[u + 1, None]
+    offset = (words(draws.extra_key, clock, size, draws.extra) * (high - low)) >> 32
+    return torch.cat([items[here, None], ids, draws.items[low + offset]], dim=1)
+
+
+def _propose(draws: Draws, word: Tensor) -> Tensor:
+    product = word * draws.n_items
+    ids = (product >> 32).int()
+    if len(draws.accept) == 0:
+        return ids
+    share = (product & _LOW).float() * 2.0**-32
+    return torch.where(share < draws.accept[ids], ids, draws.other[ids])
+
+
+def uniform(key: int, clock: Tensor, rows: int, count: int) -> Tensor:
+    """Return the numbers of a step in [0, 1): float32 (rows, count), multiples of 2^-24."""
+    kernels = kernels_for(clock)
+    if kernels is not None:
+        return kernels.uniform(key, clock, rows, count)
+    return (words(key, clock, rows, count) >> 8).float() * 2.0**-24
+
+
+class Sampler:
+    """The steps of an epoch: the train pairs in random order, with negatives and extra positives.
+
+    Negatives have probability proportional to popularity^exponent, with replacement; exponent 0 is
+    uniform over all items. With `exclude_positives`, train items of the user are drawn again until
+    none is left (so probabilities are restricted and renormalised per user). Extra positives are
+    train items of the user, uniform with replacement. `clock` (2,) int64, on the device, holds
+    epoch and step: a captured step finds there what to draw next.
     """
 
     def __init__(
         self,
         train: Interactions,
-        count: int,
+        batch_size: int,
+        negatives: int,
         exponent: float,
         exclude_positives: bool,
+        extra_positives: int,
         seed: int,
         device: torch.device,
     ) -> None:
-        self.count, self.seed, self.device = count, seed, device
-        self.n_items = train.n_items
+        self.seed, self.device = seed, device
         popularity = np.bincount(train.items, minlength=train.n_items).astype(np.float64)
-        weights = popularity**exponent
-        q = weights / weights.sum()
-        self.log_q = torch.from_numpy(np.log(np.maximum(q, 1e-300))).float().to(device)
-        self.alias = None
-        if exponent > 0:
-            accept, other = alias_table(q)
-            self.alias = (
-                torch.from_numpy(accept).float().to(device),
-                torch.from_numpy(other).to(device),
+        q = popularity**exponent / np.sum(popularity**exponent)
+        if exclude_positives and train.counts().max() >= np.count_nonzero(q):
+            user = train.counts().argmax()
+            raise ReclossError(
+                f"exclude_positives leaves user {user} no negative: all that can be drawn are "
+                "train items; use exclude_positives false"
             )
-        self.observed = None
-        if exclude_positives:
-            keys = train.users.astype(np.int64) * train.n_items + train.items
-            self.observed = torch.from_numpy(np.sort(keys)).to(device)
+        self.log_q = torch.from_numpy(np.log(np.maximum(q, 1e-300))).float().to(device)
+        accept, other = alias_table(q) if exponent > 0 else (np.zeros(0), np.zeros(0))
+        self.draws = Draws(
+            batch_size,
+            negatives,
+            extra_positives,
+            seeds.derive(seed, "negatives"),
+            seeds.derive(seed, "extra"),
+            train.n_items,
+            torch.from_numpy(accept).float().to(device),
+            torch.from_numpy(other).int().to(device),
+            exclude_positives,
+            torch.from_numpy(train.indptr()).to(device),
+            torch.from_numpy(train.items).to(device),
+        )
+        self._pairs = torch.from_numpy(np.stack([train.users, train.items]))
+        # (nnz,) int32, in the order of the epoch; on the CPU too a copy, to be written to.
+        self.users, self.items = self._pairs.to(device, copy=True)
+        self.clock = torch.zeros(2, dtype=torch.int64, device=device)
 
-    def draw(self, users: Tensor, epoch: int, step: int) -> Tensor:
-        """Return the negatives of a step: (B, N) int64 item ids for users (B,)."""
-        generator = stream(self.device, self.seed, "negatives", epoch, step)
-        ids = self._propose((len(users), self.count), generator)
-        if self.observed is not None:
-            hit = self._is_observed(users, ids)
-            while bool(hit.any()):
-                ids = torch.where(hit, self._propose(tuple(ids.shape), generator), ids)
-                hit = self._is_observed(users, ids)
-        return ids
+    def start(self, epoch: int) -> None:
+        """Put the pairs in the order of the epoch and go to its first step."""
+        generator = stream(self.seed, "order", epoch)
+        order = torch.randperm(self._pairs.shape[1], generator=generator)
+        users, items = self._pairs[:, order]
+        # In place: a captured step reads from these very tensors.
+        self.users.copy_(users)
+        self.items.copy_(items)
+        self.clock.copy_(torch.tensor([epoch, 0]))
 
-    def _propose(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        ids = torch.randint(self.n_items, shape, generator=generator, device=self.device)
-        if self.alias is None:
-            return ids
-        accept, other = self.alias
-        keep = torch.rand(shape, generator=generator, device=self.device) < accept[ids]
-        return torch.where(keep, ids, other[ids])
+    def draw(self, size: int) -> tuple[Tensor, Tensor]:
+        """Return the users (size,) int64 of the step and their items: `draw`'s ids."""
+        here = self.clock[1] * self.draws.batch_size + torch.arange(size, device=self.device)
+        users = self.users.index_select(0, here).long()
+        return users, draw(self.draws, self.clock, self.users, self.items, size)
 
-    def _is_observed(self, users: Tensor, ids: Tensor) -> Tensor:
-        keys = users[:, None] * self.n_items + ids
-        at = torch.searchsorted(self.observed, keys).clamp(max=len(self.observed) - 1)
-        return self.observed[at] == keys
+    def advance(self) -> None:
+        """Go to the next step."""
+        self.clock[1] += 1
 
 
 def alias_table(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -99,25 +211,6 @@ def alias_table(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             small.append(large.pop())
     accept[small + large] = 1  # what is left differs from 1 by rounding only
     return accept, other
-
-
-class ExtraPositives:
-    """Draws M train items of each user, uniformly with replacement: the k of debiased losses."""
-
-    def __init__(self, train: Interactions, count: int, seed: int, device: torch.device) -> None:
-        self.count, self.seed, self.device = count, seed, device
-        self.items = torch.from_numpy(train.items).to(device)
-        indptr = torch.from_numpy(train.indptr())
-        self.first, self.degree = indptr[:-1].to(device), indptr.diff().to(device)
-
-    def draw(self, users: Tensor, epoch: int, step: int) -> Tensor:
-        """Return the extra positives of a step: (B, M) int64 item ids for users (B,)."""
-        generator = stream(self.device, self.seed, "extra", epoch, step)
-        shape = (len(users), self.count)
-        share = torch.rand(shape, generator=generator, device=self.device)
-        degree = self.degree[users, None]
-        offset = torch.minimum((share * degree).long(), degree - 1)  # share can round up to 1
-        return self.items[self.first[users, None] + offset].long()
 
 
 def groups(users: Tensor) -> Tensor:

@@ -19,15 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recloss import config, record, sampling
-from recloss.evaluate import dot_scores, means, per_user
+from recloss import config, record, sampling, seeds
+from recloss.evaluate import Ranking, dot_scores, means
 from recloss.files import ReclossError, atomic, run_cli
+from recloss.kernels import keep_memory, use_threads
 from recloss.losses import LOSSES, data_arguments, hyper_parameters
 from recloss.models import MatrixFactorization
-from recloss.scores import sampled_scores, use_threads
+from recloss.optim import Adam
+from recloss.scores import sampled_scores
 from recloss.split import Split, load_split
 
-CHECK_EVERY = 100  # steps between looks at the loss, each of which waits for the device
+CHECK_EVERY = 100  # steps between looks at the loss; on a GPU, which would wait, once an epoch
+WARM_UP = 3  # steps before one is captured: they compile kernels and fill the allocator
 SAY_EVERY = 15.0  # seconds between lines of progress within an epoch
 CHECKPOINT_SHARE = 0.05  # of the running time may go into writing checkpoints
 
@@ -75,21 +78,24 @@ class Trainer:
         self.split, self.loss, self.settings = split, loss, settings
         self.seed, self.device, self.say = seed, device, say
         s, train = settings, split.train
-        self.users = torch.from_numpy(train.users).long().to(device)
-        self.items = torch.from_numpy(train.items).long().to(device)
-        self.steps = math.ceil(len(self.users) / s["batch_size"])
+        self.steps = math.ceil(len(train) / s["batch_size"])
         self.model = MatrixFactorization(
             train.n_users, train.n_items, s["dim"], s["init"], s["init_std"], seed
         ).to(device)
-        self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=s["learning_rate"], fused=device.type != "mps"
+        self.optimiser = Adam(list(self.model.parameters()), s["learning_rate"], s["clip_norm"])
+        self.sampler = sampling.Sampler(
+            train,
+            s["batch_size"],
+            s["negatives"],
+            s["negative_exponent"],
+            s["exclude_positives"],
+            s["extra_positives"] if "extra" in data_arguments(loss) else 0,
+            seed,
+            device,
         )
-        self.negatives = sampling.Negatives(
-            train, s["negatives"], s["negative_exponent"], s["exclude_positives"], seed, device
-        )
-        self.extra = None
-        if "extra" in data_arguments(loss):
-            self.extra = sampling.ExtraPositives(train, s["extra_positives"], seed, device)
+        self.losses = torch.zeros(self.steps, device=device)  # of the epoch's steps
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._ranking: dict[bool, Ranking] = {}
         keyword = {"lambda": "lambda_"}
         self.parameters = {keyword.get(name, name): s[name] for name in hyper_parameters(loss)}
         self.progress = Progress(learning_rate=s["learning_rate"])
@@ -98,35 +104,33 @@ class Trainer:
     def _copy_tables(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}
 
-    def batch_loss(self, batch: Tensor, epoch: int, step: int) -> Tensor:
-        """Return the loss of the pairs `batch` (B,) with its penalty, as a scalar tensor."""
+    def batch_loss(self, size: int) -> Tensor:
+        """Return the loss of the current step's `size` pairs with its penalty, as a scalar."""
         s = self.settings
-        users, items = self.users[batch], self.items[batch]
+        users, ids = self.sampler.draw(size)
         user_table, item_table = self.model()
-        vectors = torch.nn.functional.embedding(users, user_table)
-        negatives = self.negatives.draw(users, epoch, step)
-        ids = [items[:, None], negatives]
-        if self.extra is not None:
-            ids.append(self.extra.draw(users, epoch, step))
-        ids = torch.cat(ids, dim=1)
-        dropped, scale = self._dropout(vectors, epoch, step)
+        vectors = user_table.index_select(0, users)
+        dropped, scale = self._dropout(vectors)
         scores = sampled_scores(dropped, item_table, ids, cosine=s["score"] == "cosine")
-        scores = scores * scale / s.get("temperature", 1.0)
-        end = 1 + s["negatives"]
-        arguments = dict(self.parameters)
-        if self.extra is not None:
-            arguments["extra"] = scores[:, end:]
-        if "group" in data_arguments(self.loss):
-            arguments["group"] = sampling.groups(users)
-        if s.get("correct_logq"):
-            arguments["log_q"] = self.negatives.log_q[negatives]
-        loss = LOSSES[self.loss](scores[:, 0], scores[:, 1:end], **arguments)
+        scores = scores * (scale / s.get("temperature", 1.0))
+        negatives = s["negatives"]
+        pos, neg, extra = scores.split([1, negatives, scores.shape[1] - 1 - negatives], dim=1)
+        data = {
+            "extra": lambda: extra,
+            "group": lambda: sampling.groups(users),
+            "log_q": lambda: (
+                self.sampler.log_q[ids[:, 1 : 1 + negatives]] if s["correct_logq"] else None
+            ),
+        }
+        arguments = {name: data[name]() for name in data_arguments(self.loss)}
+        loss = LOSSES[self.loss](pos[:, 0], neg, **arguments, **self.parameters)
         if s["l2"] and s["l2_on"] == "rows":
-            rows = item_table.square().sum(1)[ids[:, :end]].sum() + vectors.square().sum()
-            loss = loss + s["l2"] / 2 * rows / len(batch)
+            looked_up = item_table.square().sum(1)[ids[:, : 1 + negatives]]
+            rows = looked_up.sum() + vectors.square().sum()
+            loss = loss + s["l2"] / 2 * rows / size
         return loss
 
-    def _dropout(self, vectors: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor | float]:
+    def _dropout(self, vectors: Tensor) -> tuple[Tensor, Tensor | float]:
         """Drop entries of the user vectors (B, D); also return the factor (B, 1) of the scores.
 
         After normalisation, the dropped vector is no longer of norm 1: cosine scores are taken of
@@ -135,46 +139,63 @@ class Trainer:
         s = self.settings
         if not s["dropout"]:
             return vectors, 1.0
-        generator = sampling.stream(self.device, self.seed, "dropout", epoch, step)
-        keep = torch.rand(vectors.shape, generator=generator, device=self.device) >= s["dropout"]
+        key = seeds.derive(self.seed, "dropout")
+        keep = sampling.uniform(key, self.sampler.clock, *vectors.shape) >= s["dropout"]
         dropped = vectors * keep / (1 - s["dropout"])
         if s["dropout_position"] == "before" or s["score"] == "dot":
             return dropped, 1.0
         return dropped, dropped.norm(dim=1, keepdim=True) / vectors.norm(dim=1, keepdim=True)
 
-    def step(self, batch: Tensor, epoch: int, step: int) -> Tensor:
-        """Take one Adam step on the pairs `batch` (B,) and return their loss, detached."""
+    def step(self, size: int) -> None:
+        """Take one Adam step on the next `size` pairs of the epoch and note their loss."""
         s = self.settings
-        self.optimiser.zero_grad(set_to_none=True)
-        loss = self.batch_loss(batch, epoch, step)
+        self.model.zero_grad(set_to_none=True)
+        loss = self.batch_loss(size)
         loss.backward()
-        tables = list(self.model.parameters())
         if s["l2"] and s["l2_on"] == "tables":
-            for table in tables:
+            for table in self.model.parameters():
                 table.grad.add_(table.detach(), alpha=s["l2"])
-        if s["clip_norm"]:
-            torch.nn.utils.clip_grad_norm_(tables, s["clip_norm"])
         self.optimiser.step()
-        return loss.detach()
+        self.losses.index_copy_(0, self.sampler.clock[1:], loss.detach()[None])
+        self.sampler.advance()
+
+    def _full_step(self, number: int) -> None:
+        """Take a step of a whole batch; on CUDA, replay one captured before (a CUDA graph).
+
+        All that changes from step to step lies in the device's memory, so that the host only says
+        "again" and never waits within an epoch.
+        """
+        size = self.settings["batch_size"]
+        if self.device.type != "cuda" or (number <= WARM_UP and self._graph is None):
+            self.step(size)
+            return
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self.step(size)
+        self._graph.replay()
 
     def epoch(self, epoch: int) -> float:
         """Train one epoch (numbered from 1) and return the mean loss of its pairs."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.progress.learning_rate
-        order = sampling.epoch_order(len(self.users), self.seed, epoch, self.device)
-        batches = order.split(self.settings["batch_size"])
-        losses = torch.zeros(self.steps, device=self.device)
+        self.optimiser.rate.fill_(self.progress.learning_rate)
+        self.sampler.start(epoch)
+        n, size = len(self.split.train), self.settings["batch_size"]
+        on_host = self.device.type == "cpu"
         said = started = time.monotonic()
-        for step, batch in enumerate(batches):
-            losses[step] = self.step(batch, epoch, step)
-            if step % CHECK_EVERY == CHECK_EVERY - 1 or step == self.steps - 1:
-                self._check_finite(losses[: step + 1], epoch)
-            if time.monotonic() - said > SAY_EVERY:
+        for step in range(self.steps):
+            if (step + 1) * size <= n:
+                self._full_step(step)
+            else:
+                self.step(n - step * size)
+            if step == self.steps - 1 or (on_host and step % CHECK_EVERY == CHECK_EVERY - 1):
+                self._check_finite(self.losses[: step + 1], epoch)
+            if on_host and time.monotonic() - said > SAY_EVERY:
                 said = time.monotonic()
                 rest = (said - started) / (step + 1) * (self.steps - step - 1)
                 self.say(f"epoch {epoch} step {step + 1}/{self.steps}, {duration(rest)} left of it")
-        sizes = torch.tensor([len(batch) for batch in batches], device=self.device)
-        return float((losses * sizes).sum() / len(self.users))
+        weights = torch.full_like(self.losses, size)
+        weights[-1] = n - (self.steps - 1) * size
+        return float((self.losses * weights).sum() / n)
 
     def _check_finite(self, losses: Tensor, epoch: int) -> None:
         bad = ~torch.isfinite(losses)
@@ -194,14 +215,16 @@ class Trainer:
         raise ReclossError(f"{fault}; likely {cause}")
 
     def evaluate(self, on_test: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return users (n,) and their metrics, on test or validation: `evaluate.per_user`."""
+        """Return users (n,) and their metrics on test or validation: `Ranking.per_user`."""
         split = self.split
+        if on_test not in self._ranking:
+            target = split.test if on_test else split.valid
+            masked = [split.train, split.valid] if on_test else [split.train]
+            self._ranking[on_test] = Ranking(target, masked, self.device)
         with torch.no_grad():
             users, items = self.model()
             scores = dot_scores(users, items, self.settings["score"] == "cosine")
-            target = split.test if on_test else split.valid
-            masked = [split.train, split.valid] if on_test else [split.train]
-            return per_user(scores, target, masked, self.device)
+            return self._ranking[on_test].per_user(scores)
 
     def run(self, checkpoint: Path | None = None, fingerprint: str = "") -> None:
         """Train to the end, from `checkpoint` if it holds this very run; leave the best tables.
@@ -262,7 +285,7 @@ class Trainer:
             "progress": json.dumps(vars(self.progress)),
             "tables": self.model.state_dict(),
             "best": self.best,
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimiser.state(),
         }
         with atomic(checkpoint) as temporary:
             torch.save(state, temporary)
@@ -278,7 +301,8 @@ class Trainer:
             self.say(f"{checkpoint} is of other settings, data or code; starting anew")
             return self.progress
         self.model.load_state_dict(state["tables"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for mine, saved in zip(self.optimiser.state(), state["optimiser"], strict=True):
+            mine.copy_(saved)
         self.best = state["best"]
         self.progress = Progress(**json.loads(state["progress"]))
         self.say(f"resumed after epoch {self.progress.epoch}")
@@ -317,6 +341,7 @@ def main() -> None:
     arguments = parser().parse_args()
     settings = config.settings_from_flags(arguments, arguments.loss)
     use_threads(arguments.threads)
+    keep_memory()
     device = pick_device(arguments.device)
     manifest = json.loads(arguments.manifest.read_text())
     label = f"{manifest['dataset']} {arguments.loss} {arguments.variant} seed{arguments.seed}"
