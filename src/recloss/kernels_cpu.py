@@ -16,6 +16,9 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from torch import Tensor
 
 from recloss import optim
@@ -26,6 +29,7 @@ _FAST = {"reassoc", "contract", "arcp", "nsz"}
 _jit = numba.njit(parallel=True, cache=True, fastmath=_FAST, nogil=True, error_model="numpy")
 _inline = numba.njit(cache=True, fastmath=_FAST, error_model="numpy", inline="always")
 BLOCKS = 16  # of items, worked on side by side; each has its own sums of the users' gradients
+LANES = 16  # floats of the widest vector registers; narrower ones take several
 CHUNK = 2**12  # parameters that a thread takes at a time in an Adam step
 
 # numba turns a mix of signed and unsigned integers into floats: all of Philox is uint64.
@@ -54,8 +58,19 @@ def _philox(key, c0, c1, c2, c3):
 
 
 @_inline
+def _words(key, row, epoch, step, count):
+    """Return the words of a row of a step (`sampling.words`), uint32 (at least count,)."""
+    quads = (count + 3) // 4
+    words = np.empty((4, quads), np.uint32)
+    for quad in range(quads):  # vectorised
+        w0, w1, w2, w3 = _philox(key, np.uint64(row * quads + quad), np.uint64(0), step, epoch)
+        words[0, quad], words[1, quad], words[2, quad], words[3, quad] = w0, w1, w2, w3
+    return words.reshape(-1)
+
+
+@_inline
 def _item(word, n_items, accept, other):
-    product = word * np.uint64(n_items)
+    product = np.uint64(word) * np.uint64(n_items)
     i = np.int32(product >> _SHIFT)
     if len(accept) and np.float32(product & _LOW) * np.float32(2.0**-32) >= accept[i]:
         i = other[i]
@@ -93,29 +108,29 @@ def _draw(
     observed,
 ):
     rows, width = ids.shape
-    quads, extra_quads = (negatives + 3) // 4, (width - 1 - negatives + 3) // 4
+    quads, extra = (negatives + 3) // 4, width - 1 - negatives
     epoch, step, begin = np.uint64(clock[0]), np.uint64(clock[1]), clock[1] * batch_size
-    zero = np.uint64(0)
     for b in numba.prange(rows):
-        ids[b, 0] = items[begin + b]
+        row = ids[b]
+        row[0] = items[begin + b]
         low, high = first[users[begin + b]], first[users[begin + b] + 1]
-        for quad in range(quads):
-            counter = np.uint64(b * quads + quad)
-            words = _philox(key, counter, zero, step, epoch)
-            for j in range(min(4, negatives - 4 * quad)):
-                i = _item(words[j], n_items, accept, other)
-                attempt = zero
-                while exclude and _contains(observed, low, high, i):
+        drawn = row[1 : 1 + negatives]
+        words = _words(key, b, epoch, step, negatives)
+        for k in range(len(drawn)):
+            drawn[k] = _item(words[k], n_items, accept, other)
+        if exclude:
+            for k in range(len(drawn)):
+                attempt = np.uint64(0)
+                while _contains(observed, low, high, drawn[k]):
                     attempt += np.uint64(1)
+                    counter = np.uint64(b * quads + k % quads)
                     again = _philox(key, counter, attempt, step, epoch)
-                    i = _item(again[j], n_items, accept, other)
-                ids[b, 1 + 4 * quad + j] = i
-        for quad in range(extra_quads):
-            counter = np.uint64(b * extra_quads + quad)
-            words = _philox(extra_key, counter, zero, step, epoch)
-            for j in range(min(4, width - 1 - negatives - 4 * quad)):
-                offset = np.int64((words[j] * np.uint64(high - low)) >> _SHIFT)
-                ids[b, 1 + negatives + 4 * quad + j] = observed[low + offset]
+                    drawn[k] = _item(again[k // quads], n_items, accept, other)
+        if extra:
+            words = _words(extra_key, b, epoch, step, extra)
+            for k in range(extra):
+                offset = (np.uint64(words[k]) * np.uint64(high - low)) >> _SHIFT
+                row[1 + negatives + k] = observed[low + np.int64(offset)]
 
 
 def draw(draws: Draws, clock: Tensor, users: Tensor, items: Tensor, size: int) -> Tensor:
@@ -143,13 +158,11 @@ def draw(draws: Draws, clock: Tensor, users: Tensor, items: Tensor, size: int) -
 @_jit
 def _uniform(out, key, clock):
     rows, count = out.shape
-    quads = (count + 3) // 4
     epoch, step = np.uint64(clock[0]), np.uint64(clock[1])
     for b in numba.prange(rows):
-        for quad in range(quads):
-            words = _philox(key, np.uint64(b * quads + quad), np.uint64(0), step, epoch)
-            for j in range(min(4, count - 4 * quad)):
-                out[b, 4 * quad + j] = np.float32(words[j] >> np.uint64(8)) * np.float32(2.0**-24)
+        words = _words(key, b, epoch, step, count)
+        for k in range(count):
+            out[b, k] = np.float32(words[k] >> np.uint32(8)) * np.float32(2.0**-24)
 
 
 def uniform(key: int, clock: Tensor, rows: int, count: int) -> Tensor:
@@ -160,6 +173,46 @@ def uniform(key: int, clock: Tensor, rows: int, count: int) -> Tensor:
 
 
 # Scores
+
+
+@intrinsic
+def _add_multiple(typing_context, y, at, a, x, begin, n):
+    """y[at : at + n] += a * x[begin : begin + n], for float32 (m,) arrays that do not overlap.
+
+    Written in LLVM because a numba loop asks for every such pair of short vectors anew whether they
+    overlap, which takes as long as the sum: the gradients are a quarter faster this way.
+    """
+
+    def generate(context, builder, signature, arguments):
+        y, at, a, x, begin, n = arguments
+        to, source = (
+            builder.gep(context.make_array(kind)(context, builder, array).data, [offset])
+            for kind, array, offset in (
+                (signature.args[0], y, at),
+                (signature.args[3], x, begin),
+            )
+        )
+        lanes = ir.VectorType(ir.FloatType(), LANES)
+        places = ir.VectorType(ir.IntType(32), LANES)
+        one = builder.insert_element(ir.Constant(lanes, None), a, ir.Constant(ir.IntType(32), 0))
+        every = builder.shuffle_vector(one, one, ir.Constant(places, [0] * LANES))
+        zero, width = (ir.Constant(n.type, value) for value in (0, LANES))
+        whole = builder.and_(n, ir.Constant(n.type, -LANES))
+        for first, end, step, kind, factor in (
+            (zero, whole, width, lanes, every),
+            (whole, n, ir.Constant(n.type, 1), ir.FloatType(), a),
+        ):
+            with cgutils.for_range_slice(builder, first, end, step, inc=True) as (i, _):
+                here, there = (
+                    builder.bitcast(builder.gep(pointer, [i]), kind.as_pointer())
+                    for pointer in (to, source)
+                )
+                product = builder.fmul(builder.load(there, align=4), factor, flags=("contract",))
+                total = builder.fadd(builder.load(here, align=4), product, flags=("contract",))
+                builder.store(total, here, align=4)
+        return context.get_dummy_value()
+
+    return types.void(y, types.int64, types.float32, x, types.int64, types.int64), generate
 
 
 @_jit
@@ -247,20 +300,21 @@ def _gradients(grad, users, table, entries, first, bounds, shift, scale, cosine)
     mask = (1 << shift) - 1
     for_table = np.empty(table.shape, np.float32)
     parts = np.zeros((BLOCKS, rows, dim), np.float32)
+    flat_users, flat_table = users.reshape(-1), table.reshape(-1)
     for block in numba.prange(BLOCKS):
-        part = parts[block]
+        part = parts[block].reshape(-1)
+        begin = first[bounds[block]]
+        mine = entries[begin : first[bounds[block + 1]]]
+        weights = np.empty(len(mine), np.float32)
+        for at in range(len(mine)):  # far apart in memory: fetched together, ahead of use
+            weights[at] = grad[np.uint32(mine[at] >> shift), np.uint32(mine[at] & mask)]
         for i in range(bounds[block], bounds[block + 1]):
             vector, total = table[i], for_table[i]
             total[:] = 0
-            mine = entries[first[i] : first[i + 1]]
-            for at in range(len(mine)):
-                b, k = np.uint32(mine[at] >> shift), np.uint32(mine[at] & mask)
-                user, sums = users[b], part[b]
-                weight = grad[b, k]
-                scaled = weight * scale[i]
-                for d in range(dim):
-                    total[d] += weight * user[d]
-                    sums[d] += scaled * vector[d]
+            for at in range(first[i] - begin, first[i + 1] - begin):
+                weight, user = weights[np.uint32(at)], (mine[np.uint32(at)] >> shift) * dim
+                _add_multiple(total, 0, weight, flat_users, user, dim)
+                _add_multiple(part, user, weight * scale[i], flat_table, i * dim, dim)
             along = np.float32(0)
             if cosine:  # what would only lengthen the vector drops out
                 for d in range(dim):
@@ -329,13 +383,10 @@ def _adam(values, grad, mean, square, factor, rate, beta1, beta2, root, epsilon)
     for chunk in numba.prange(chunks):
         here = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
         v, g, m, s = values[here], grad[here], mean[here], square[here]
-        # Loops of few arrays over a chunk that stays in the cache: with more, the compiler gives
-        # up on ruling out that they overlap, and does not vectorise.
         for i in range(len(g)):
-            m[i] = beta1 * m[i] + (one - beta1) * factor * g[i]
-        for i in range(len(g)):
-            s[i] = beta2 * s[i] + (one - beta2) * (factor * g[i]) * (factor * g[i])
-        for i in range(len(g)):
+            x = factor * g[i]
+            m[i] = beta1 * m[i] + (one - beta1) * x
+            s[i] = beta2 * s[i] + (one - beta2) * x * x
             v[i] -= rate * m[i] / (np.sqrt(s[i]) * root + epsilon)
 
 

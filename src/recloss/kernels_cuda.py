@@ -33,18 +33,18 @@ def check() -> None:
 
 
 @triton.jit
-def _word(key, place, attempt, clock):
-    """Return the word at `place`, of four times a counter and the word's number in it."""
-    zeros = place * 0
-    step, epoch = zeros + tl.load(clock + 1), zeros + tl.load(clock)
+def _word(key, row, k, count, attempt, clock):
+    """Return the words k of a row of a step: `sampling.words`."""
+    quads = (count + 3) // 4
+    place, zeros = row * quads + k % quads, k * 0
     w0, w1, w2, w3 = tl.philox(
         key,
-        (place // 4).to(tl.uint32),
+        place.to(tl.uint32),
         (zeros + attempt).to(tl.uint32),
-        step.to(tl.uint32),
-        epoch.to(tl.uint32),
+        (zeros + tl.load(clock + 1)).to(tl.uint32),
+        (zeros + tl.load(clock)).to(tl.uint32),
     )
-    j = place % 4
+    j = k // quads
     return tl.where(j == 0, w0, tl.where(j == 1, w1, tl.where(j == 2, w2, w3))).to(tl.uint64)
 
 
@@ -98,23 +98,25 @@ def _draw(
     out = ids + row * (1 + negatives + extra)
     k = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
 
-    place = row * ((negatives + 3) // 4 * 4) + k
-    item = _item(_word(key, place, 0, clock), n_items, accept, other, POPULAR)
+    word = _word(key, row, k, negatives, 0, clock)
+    item = _item(word, n_items, accept, other, POPULAR)
     if EXCLUDE:
         attempt = 0
         hit = _contains(observed, low, high, item) & (k < negatives)
         while tl.max(hit.to(tl.int32), 0) > 0:
             attempt += 1
-            again = _item(_word(key, place, attempt, clock), n_items, accept, other, POPULAR)
+            word = _word(key, row, k, negatives, attempt, clock)
+            again = _item(word, n_items, accept, other, POPULAR)
             item = tl.where(hit, again, item)
             hit = _contains(observed, low, high, item) & (k < negatives)
     tl.store(out + 1 + k, item, mask=k < negatives)
 
-    place = row * ((extra + 3) // 4 * 4) + k
-    offset = (_word(extra_key, place, 0, clock) * (high - low).to(tl.uint64)) >> 32
-    mask = k < extra
-    item = tl.load(observed + low + offset.to(tl.int64), mask=mask, other=0)
-    tl.store(out + 1 + negatives + k, item, mask=mask)
+    if extra > 0:
+        word = _word(extra_key, row, k, extra, 0, clock)
+        offset = (word * (high - low).to(tl.uint64)) >> 32
+        mask = k < extra
+        item = tl.load(observed + low + offset.to(tl.int64), mask=mask, other=0)
+        tl.store(out + 1 + negatives + k, item, mask=mask)
 
     if tl.program_id(1) == 0:
         tl.store(out, tl.load(items + pair))
@@ -150,8 +152,8 @@ def draw(draws: Draws, clock: Tensor, users: Tensor, items: Tensor, size: int) -
 @triton.jit
 def _uniform(out, key, clock, rows, count, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    place = at // count * ((count + 3) // 4 * 4) + at % count
-    number = (_word(key, place, 0, clock) >> 8).to(tl.int32).to(tl.float32) * (2.0**-24)
+    word = _word(key, at // count, at % count, count, 0, clock)
+    number = (word >> 8).to(tl.int32).to(tl.float32) * (2.0**-24)
     tl.store(out + at, number, mask=at < rows * count)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from recloss import config as configuration
 from recloss import data
 from recloss.files import run_cli
+from recloss.split import Split
 
 LIBRARIES_MB = 500  # Python, torch, numpy and scipy as loaded
 EVALUATION_MB = 600  # blocks of scores, their order and the masks
@@ -56,11 +57,11 @@ def counts_of(entry: dict[str, Any]) -> dict[str, int]:
     return {"n_users": row.users, "n_items": row.items, "n_train": row.interactions}
 
 
-def measure(counts: dict[str, int], run: configuration.Run, device: Any) -> tuple[float, float]:
-    """Return seconds per step and per evaluation of a run, measured on random pairs."""
-    from recloss.split import Split
-    from recloss.train import Trainer
+def stand_in(counts: dict[str, int], n_train: int, n_test_users: int = 1) -> Split:
+    """Return a split of the size `counts` says (n_users, n_items), of random pairs.
 
+    n_train train pairs, which may repeat; four test pairs for each of the first n_test_users.
+    """
     size = (counts["n_users"], counts["n_items"])
     rng = np.random.default_rng(0)
 
@@ -68,9 +69,15 @@ def measure(counts: dict[str, int], run: configuration.Run, device: Any) -> tupl
         users = np.sort(rng.integers(n_users, size=n)).astype(np.int32)
         return data.Interactions(users, rng.integers(size[1], size=n).astype(np.int32), *size)
 
-    batch, some_users = run.settings["batch_size"], min(256, size[0])
-    empty = data.Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32), *size)
-    split = Split(pairs(STEPS * batch, size[0]), empty, pairs(4 * some_users, some_users))
+    return Split(pairs(n_train, size[0]), pairs(0, 1), pairs(4 * n_test_users, n_test_users))
+
+
+def measure(counts: dict[str, int], run: configuration.Run, device: Any) -> tuple[float, float]:
+    """Return seconds per step and per evaluation of a run, measured on random pairs."""
+    from recloss.train import Trainer
+
+    some_users = min(256, counts["n_users"])
+    split = stand_in(counts, STEPS * run.settings["batch_size"], some_users)
     trainer = Trainer(split, run.loss, run.settings, 0, device)
     trainer.epoch(1)  # compiles, allocates, warms up
     started = time.monotonic()
@@ -78,7 +85,7 @@ def measure(counts: dict[str, int], run: configuration.Run, device: Any) -> tupl
     step = (time.monotonic() - started) / trainer.steps
     started = time.monotonic()
     trainer.evaluate(on_test=True)
-    return step, (time.monotonic() - started) * size[0] / some_users
+    return step, (time.monotonic() - started) * counts["n_users"] / some_users
 
 
 def describe(config: dict[str, Any], results: Path) -> str:
@@ -111,10 +118,11 @@ def describe(config: dict[str, Any], results: Path) -> str:
 def _time_lines(
     config: dict[str, Any], counts: dict[str, dict[str, int]], pending: list[configuration.Run]
 ) -> list[str]:
-    from recloss.kernels import use_threads
+    from recloss.kernels import keep_memory, use_threads
     from recloss.train import duration, pick_device
 
     use_threads(config["threads"])
+    keep_memory()
     device = pick_device(config["device"])
     seconds, measured = 0.0, {}
     for run in pending:

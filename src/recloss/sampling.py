@@ -50,14 +50,14 @@ def philox(key: int, counters: tuple[Tensor, ...]) -> Tensor:
 def words(key: int, clock: Tensor, rows: int, count: int, attempt: int = 0) -> Tensor:
     """Return the words of a step: int64 (rows, count), below 2^32.
 
-    clock (2,) int64 holds epoch and step. The counter of four neighbouring words of a row is
-    (their number in the step, attempt, step, epoch).
+    clock (2,) int64 holds epoch and step. A row has q = ceil(count / 4) counters, (their number in
+    the step, attempt, step, epoch); word k of a row is number k // q of those of counter k % q.
     """
     quads = -(-count // 4)
     place = torch.arange(rows * quads, device=clock.device)
     fixed = torch.full_like(place, attempt)
     drawn = philox(key, (place, fixed, clock[1].expand_as(place), clock[0].expand_as(place)))
-    return drawn.view(rows, 4 * quads)[:, :count]
+    return drawn.view(rows, quads, 4).mT.reshape(rows, 4 * quads)[:, :count]
 
 
 class Draws(NamedTuple):

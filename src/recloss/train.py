@@ -159,8 +159,8 @@ class Trainer:
         self.losses.index_copy_(0, self.sampler.clock[1:], loss.detach()[None])
         self.sampler.advance()
 
-    def _full_step(self, number: int) -> None:
-        """Take a step of a whole batch; on CUDA, replay one captured before (a CUDA graph).
+    def full_step(self, number: int) -> None:
+        """Take the step `number` of an epoch, of a whole batch; on CUDA, as a captured graph.
 
         All that changes from step to step lies in the device's memory, so that the host only says
         "again" and never waits within an epoch.
@@ -184,9 +184,11 @@ class Trainer:
         said = started = time.monotonic()
         for step in range(self.steps):
             if (step + 1) * size <= n:
-                self._full_step(step)
+                self.full_step(step)
             else:
                 self.step(n - step * size)
+            if step == 0 and epoch == 1:
+                self.say(f"first step done, {self.steps} an epoch")
             if step == self.steps - 1 or (on_host and step % CHECK_EVERY == CHECK_EVERY - 1):
                 self._check_finite(self.losses[: step + 1], epoch)
             if on_host and time.monotonic() - said > SAY_EVERY:
