@@ -4,9 +4,9 @@ Every sum is taken in an order that does not depend on the number of threads, so
 the same to the bit whatever that number is. B users, K sampled items each, I items, D dimensions;
 vectors are C-contiguous float32.
 
-Scores and gradients are computed item by item, after a counting sort of the batch's entries: each
-row of the large item table is then read once, in order, and the B user vectors stay in the cache.
-An entry (b, k) is the number b << shift | k.
+Scores and gradients are computed bucket by bucket of neighbouring items, after a counting sort of
+the batch's entries: of the large item table only a few rows are then in use at a time, and these
+stay in the cache. An entry is the number item << 32 | b << shift | k.
 """
 
 import math
@@ -28,7 +28,8 @@ from recloss.sampling import Draws
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 _jit = numba.njit(parallel=True, cache=True, fastmath=_FAST, nogil=True, error_model="numpy")
 _inline = numba.njit(cache=True, fastmath=_FAST, error_model="numpy", inline="always")
-BLOCKS = 16  # of items, worked on side by side; each has its own sums of the users' gradients
+BUCKET = 512  # items; with dimension 64 their vectors and gradients are 256 KB
+BLOCKS = 16  # of buckets, worked on side by side; each has its own sums of the users' gradients
 LANES = 16  # floats of the widest vector registers; narrower ones take several
 CHUNK = 2**12  # parameters that a thread takes at a time in an Adam step
 
@@ -40,7 +41,7 @@ _WEYL = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 def check() -> None:
     """Raise what is wrong if the kernels cannot run here."""
-    _inverse_norms(np.ones((1, 1), np.float32))
+    uniform(0, torch.zeros(2, dtype=torch.int64), 1, 1)
 
 
 # Draws
@@ -176,116 +177,141 @@ def uniform(key: int, clock: Tensor, rows: int, count: int) -> Tensor:
 
 
 @intrinsic
-def _add_multiple(typing_context, y, at, a, x, begin, n):
-    """y[at : at + n] += a * x[begin : begin + n], for float32 (m,) arrays that do not overlap.
+def _add_multiples(typing_context, p, q, at, a, r, s, begin, b, n):
+    """Add b s[begin:] to p[at:], and a q[at:] to r[begin:], n floats of each.
 
-    Written in LLVM because a numba loop asks for every such pair of short vectors anew whether they
-    overlap, which takes as long as the sum: the gradients are a quarter faster this way.
+    For float32 (m,) arrays that do not overlap. Written in LLVM because a numba loop asks every
+    time anew whether they do, which takes as long as the sum: the gradients are a quarter faster.
     """
 
     def generate(context, builder, signature, arguments):
-        y, at, a, x, begin, n = arguments
-        to, source = (
-            builder.gep(context.make_array(kind)(context, builder, array).data, [offset])
-            for kind, array, offset in (
-                (signature.args[0], y, at),
-                (signature.args[3], x, begin),
-            )
+        arrays = (0, 1, 4, 5)
+        p, q, r, s = (
+            context.make_array(signature.args[i])(context, builder, arguments[i]).data
+            for i in arrays
         )
+        at, a, begin, b, n = (arguments[i] for i in (2, 3, 6, 7, 8))
         lanes = ir.VectorType(ir.FloatType(), LANES)
-        places = ir.VectorType(ir.IntType(32), LANES)
-        one = builder.insert_element(ir.Constant(lanes, None), a, ir.Constant(ir.IntType(32), 0))
-        every = builder.shuffle_vector(one, one, ir.Constant(places, [0] * LANES))
-        zero, width = (ir.Constant(n.type, value) for value in (0, LANES))
-        whole = builder.and_(n, ir.Constant(n.type, -LANES))
-        for first, end, step, kind, factor in (
-            (zero, whole, width, lanes, every),
-            (whole, n, ir.Constant(n.type, 1), ir.FloatType(), a),
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        place = ir.Constant(ir.IntType(32), 0)
+
+        def every(x):
+            first = builder.insert_element(ir.Constant(lanes, None), x, place)
+            return builder.shuffle_vector(first, first, zeros)
+
+        def count(value):
+            return ir.Constant(n.type, value)
+
+        whole = builder.and_(n, count(-LANES))
+        for begins, ends, step, kind, one, other in (
+            (count(0), whole, count(LANES), lanes, every(b), every(a)),
+            (whole, n, count(1), ir.FloatType(), b, a),
         ):
-            with cgutils.for_range_slice(builder, first, end, step, inc=True) as (i, _):
-                here, there = (
-                    builder.bitcast(builder.gep(pointer, [i]), kind.as_pointer())
-                    for pointer in (to, source)
+            with cgutils.for_range_slice(builder, begins, ends, step, inc=True) as (i, _):
+                to, vector, sums, user = (
+                    builder.bitcast(builder.gep(array, [builder.add(offset, i)]), kind.as_pointer())
+                    for array, offset in ((p, at), (q, at), (r, begin), (s, begin))
                 )
-                product = builder.fmul(builder.load(there, align=4), factor, flags=("contract",))
-                total = builder.fadd(builder.load(here, align=4), product, flags=("contract",))
-                builder.store(total, here, align=4)
+                for target, source, factor in ((to, user, one), (sums, vector, other)):
+                    product = builder.fmul(builder.load(source, align=4), factor, ("contract",))
+                    total = builder.fadd(builder.load(target, align=4), product, ("contract",))
+                    builder.store(total, target, align=4)
         return context.get_dummy_value()
 
-    return types.void(y, types.int64, types.float32, x, types.int64, types.int64), generate
+    index, number = types.int64, types.float32
+    return types.void(p, q, index, number, r, s, index, number, index), generate
 
 
 @_jit
 def _sort(ids, n_items, shift, parts):
-    """Return the entries (B K,) int32 by item, in the order of the batch, and first (I + 1,)."""
+    """Return the entries (B K,) int64 by bucket, in the order of the batch, and where each begins.
+
+    The second, (BUCKETS + 1,), has the place of the first entry of each bucket; the third,
+    (BLOCKS + 1,), the first bucket of each block, such that blocks have about as many entries.
+    `parts` of the batch are sorted side by side; their number does not change the result.
+    """
     rows, count = ids.shape
     size = (rows + parts - 1) // parts
-    place = np.zeros((parts, n_items), np.int32)
+    buckets = (n_items + BUCKET - 1) // BUCKET
+    place = np.zeros((parts, buckets), np.int64)
     for part in numba.prange(parts):
+        mine = place[part]
         for b in range(part * size, min(rows, (part + 1) * size)):
+            row = ids[b]
             for k in range(count):
-                place[part, np.uint32(ids[b, k])] += 1
-    first = np.empty(n_items + 1, np.int32)
-    total = np.int32(0)
-    for i in range(n_items):
-        first[i] = total
+                mine[np.uint32(row[k]) // np.uint32(BUCKET)] += 1
+    first = np.empty(buckets + 1, np.int64)
+    blocks = np.full(BLOCKS + 1, buckets)
+    total, block = np.int64(0), 0
+    for bucket in range(buckets):
+        first[bucket] = total
+        while block < BLOCKS and total * BLOCKS >= block * rows * count:
+            blocks[block] = bucket
+            block += 1
         for part in range(parts):
-            here = place[part, i]
-            place[part, i] = total
+            here = place[part, bucket]
+            place[part, bucket] = total
             total += here
-    first[n_items] = total
-    entries = np.empty(total, np.int32)
+    first[buckets], blocks[BLOCKS] = total, buckets
+    entries = np.empty(total, np.int64)
     for part in numba.prange(parts):
+        mine = place[part]
         for b in range(part * size, min(rows, (part + 1) * size)):
+            row = ids[b]
             for k in range(count):
-                i = np.uint32(ids[b, k])
-                at = place[part, i]
-                place[part, i] = at + 1
-                entries[np.uint32(at)] = b << shift | k
-    return entries, first
+                bucket = np.uint32(row[k]) // np.uint32(BUCKET)
+                at = mine[bucket]
+                mine[bucket] = at + 1
+                entries[np.uint64(at)] = np.int64(row[k]) << 32 | b << shift | k
+    return entries, first, blocks
 
 
-@_jit
-def _bounds(first):
-    """Return where the blocks of items begin and end, (BLOCKS + 1,), of equally many entries."""
-    total = np.int64(first[-1])
-    bounds = np.empty(BLOCKS + 1, np.int64)
-    for block in numba.prange(BLOCKS + 1):
-        bounds[block] = np.searchsorted(first, total * block // BLOCKS)
-    bounds[0], bounds[BLOCKS] = 0, len(first) - 1
-    return bounds
-
-
-@_jit
-def _inverse_norms(vectors):
-    """Return 1 / |row| of vectors (n, D): (n,), and 0 for a zero row."""
-    n, dim = vectors.shape
-    out = np.empty(n, np.float32)
-    for b in numba.prange(n):
+@_inline
+def _norms(out, vectors):
+    """Write 1 / |row| of vectors (n, D) to out (n,), and 0 for a zero row."""
+    for i in range(len(out)):
+        row = vectors[i]
         total = np.float32(0)
-        for d in range(dim):
-            total += vectors[b, d] * vectors[b, d]
-        out[b] = np.float32(1) / np.sqrt(total) if total > 0 else np.float32(0)
-    return out
+        for d in range(len(row)):
+            total += row[d] * row[d]
+        out[i] = np.float32(1) / np.sqrt(total) if total > 0 else np.float32(0)
+
+
+@_inline
+def _project(totals, table, begin, scale, dim):
+    """Turn the sum v of weighted partners into a gradient: scale (v - <v, r> r), r = scale row.
+
+    What would only make the vector longer drops out. v and row are at `begin` of flat arrays.
+    """
+    total, row = totals[begin : begin + dim], table[begin : begin + dim]
+    along = np.float32(0)
+    for d in range(dim):
+        along += total[d] * row[d]
+    along *= scale * scale
+    for d in range(dim):
+        total[d] = scale * (total[d] - along * row[d])
+
+
+@_inline
+def _place(entry, shift):
+    """Return the item, b and k of an entry."""
+    b = np.uint32((entry & 0xFFFFFFFF) >> shift)
+    return np.uint32(entry >> 32), b, np.uint32(entry & ((1 << shift) - 1))
 
 
 @_jit
-def _scores(out, users, table, entries, first, bounds, shift, cosine):
+def _scores(out, users, table, entries, first, blocks, shift, cosine):
     """Write the scores (B, K) of unit users (B, D); return the items' inverse norms (I,)."""
-    dim = users.shape[1]
-    mask = (1 << shift) - 1
-    scale = np.empty(len(table), np.float32)
+    n_items, dim = table.shape
+    scale = np.ones(n_items, np.float32)
     for block in numba.prange(BLOCKS):
-        for i in range(bounds[block], bounds[block + 1]):
-            scale[i] = np.float32(1)
+        for bucket in range(blocks[block], blocks[block + 1]):
             if cosine:
-                total = np.float32(0)
-                for d in range(dim):
-                    total += table[i, d] * table[i, d]
-                scale[i] = np.float32(1) / np.sqrt(total) if total > 0 else np.float32(0)
-            for at in range(first[i], first[i + 1]):
-                entry = entries[np.uint32(at)]
-                b, k = np.uint32(entry >> shift), np.uint32(entry & mask)
+                here = slice(bucket * BUCKET, (bucket + 1) * BUCKET)
+                _norms(scale[here], table[here])
+            mine = entries[first[bucket] : first[bucket + 1]]
+            for at in range(len(mine)):
+                i, b, k = _place(mine[at], shift)
                 total = np.float32(0)
                 for d in range(dim):
                     total += users[b, d] * table[i, d]
@@ -294,34 +320,39 @@ def _scores(out, users, table, entries, first, bounds, shift, cosine):
 
 
 @_jit
-def _gradients(grad, users, table, entries, first, bounds, shift, scale, cosine):
+def _gradients(grad, users, table, entries, first, blocks, shift, scale, cosine):
     """Return the gradients of the scores by unit users (B, D) and by the table (I, D)."""
-    rows, dim = users.shape
-    mask = (1 << shift) - 1
-    for_table = np.empty(table.shape, np.float32)
+    (rows, dim), n_items = users.shape, len(table)
+    for_table = np.empty((n_items, dim), np.float32)
     parts = np.zeros((BLOCKS, rows, dim), np.float32)
-    flat_users, flat_table = users.reshape(-1), table.reshape(-1)
+    flat_users, flat_table, flat = users.reshape(-1), table.reshape(-1), for_table.reshape(-1)
     for block in numba.prange(BLOCKS):
         part = parts[block].reshape(-1)
-        begin = first[bounds[block]]
-        mine = entries[begin : first[bounds[block + 1]]]
-        weights = np.empty(len(mine), np.float32)
-        for at in range(len(mine)):  # far apart in memory: fetched together, ahead of use
-            weights[at] = grad[np.uint32(mine[at] >> shift), np.uint32(mine[at] & mask)]
-        for i in range(bounds[block], bounds[block + 1]):
-            vector, total = table[i], for_table[i]
-            total[:] = 0
-            for at in range(first[i] - begin, first[i + 1] - begin):
-                weight, user = weights[np.uint32(at)], (mine[np.uint32(at)] >> shift) * dim
-                _add_multiple(total, 0, weight, flat_users, user, dim)
-                _add_multiple(part, user, weight * scale[i], flat_table, i * dim, dim)
-            along = np.float32(0)
-            if cosine:  # what would only lengthen the vector drops out
-                for d in range(dim):
-                    along += total[d] * vector[d]
-                along *= scale[i] * scale[i]
-            for d in range(dim):
-                total[d] = scale[i] * (total[d] - along * vector[d])
+        for bucket in range(blocks[block], blocks[block + 1]):
+            low, high = bucket * BUCKET, min((bucket + 1) * BUCKET, n_items)
+            flat[low * dim : high * dim] = 0
+            mine = entries[first[bucket] : first[bucket + 1]]
+            weights = np.empty(len(mine), np.float32)
+            for at in range(len(mine)):  # far apart in memory: fetched together, ahead of use
+                _, b, k = _place(mine[at], shift)
+                weights[at] = grad[b, k]
+            for at in range(len(mine)):
+                i, b, _ = _place(mine[at], shift)
+                weight = weights[at]
+                _add_multiples(
+                    flat,
+                    flat_table,
+                    i * dim,
+                    weight * scale[i],
+                    part,
+                    flat_users,
+                    b * dim,
+                    weight,
+                    dim,
+                )
+            if cosine:
+                for i in range(low, high):
+                    _project(flat, flat_table, i * dim, scale[i], dim)
     for_users = np.empty((rows, dim), np.float32)
     for b in numba.prange(rows):
         for d in range(dim):
@@ -334,15 +365,16 @@ def _gradients(grad, users, table, entries, first, bounds, shift, scale, cosine)
 
 def scores(users: Tensor, table: Tensor, ids: Tensor, cosine: bool) -> tuple[Tensor, Any]:
     """Return the scores (B, K), see `scores.sampled_scores`, and what `gradients` needs."""
+    (rows, count), n_items = ids.shape, len(table)
+    shift = (count - 1).bit_length()
+    if rows << shift > 2**32:
+        raise ValueError(f"{rows} x {count} scores in a step; the CPU kernels number them by 2^32")
     scale = None
     if cosine:
-        scale = torch.from_numpy(_inverse_norms(users.numpy()))[:, None]
+        norms = users.norm(dim=1, keepdim=True)
+        scale = torch.where(norms > 0, 1 / norms, 0.0)
         users = users * scale
-    if ids.numel() >= 2**31:
-        raise ValueError(f"{ids.numel()} sampled items in a step: the CPU kernels take 2^31 - 1")
-    shift = max(ids.shape[1] - 1, 1).bit_length()
-    entries, first = _sort(ids.int().numpy(), len(table), shift, numba.get_num_threads())
-    order = (entries, first, _bounds(first), shift)
+    order = (*_sort(ids.int().numpy(), n_items, shift, numba.get_num_threads()), shift)
     out = torch.empty(ids.shape)
     item_scale = _scores(out.numpy(), users.numpy(), table.numpy(), *order, cosine)
     return out, (users, scale, table, order, item_scale, cosine)
