@@ -408,18 +408,46 @@ def _square_sum(values):
     return sums
 
 
-@_jit
-def _adam(values, grad, mean, square, factor, rate, beta1, beta2, root, epsilon):
+@_inline
+def _update(value, grad, mean, square, constants):
+    factor, rate, beta1, beta2, root, epsilon = constants
     one = np.float32(1)
-    chunks = (len(values) + CHUNK - 1) // CHUNK
-    for chunk in numba.prange(chunks):
+    for i in range(len(grad)):
+        g = factor * grad[i]
+        mean[i] = beta1 * mean[i] + (one - beta1) * g
+        square[i] = beta2 * square[i] + (one - beta2) * g * g
+        value[i] -= rate * mean[i] / (np.sqrt(square[i]) * root + epsilon)
+
+
+@_jit
+def _adam(value, grad, mean, square, constants):
+    """Update parameters (n,) by their gradient (n,)."""
+    for chunk in numba.prange((len(value) + CHUNK - 1) // CHUNK):
         here = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
-        v, g, m, s = values[here], grad[here], mean[here], square[here]
-        for i in range(len(g)):
-            x = factor * g[i]
-            m[i] = beta1 * m[i] + (one - beta1) * x
-            s[i] = beta2 * s[i] + (one - beta2) * x * x
-            v[i] -= rate * m[i] / (np.sqrt(s[i]) * root + epsilon)
+        _update(value[here], grad[here], mean[here], square[here], constants)
+
+
+@_jit
+def _adam_rows(value, grad, mean, square, rows, constants):
+    """Update a table (n, D) by gradients (m, D) of some rows (m,), ascending; the rest have 0."""
+    _, rate, beta1, beta2, root, epsilon = constants
+    n, dim = value.shape
+    size = max(1, CHUNK // dim)
+    for chunk in numba.prange((n + size - 1) // size):
+        at, end = chunk * size, min(n, (chunk + 1) * size)
+        j = np.searchsorted(rows, at)
+        while at < end:
+            stop = rows[j] if j < len(rows) and rows[j] < end else end
+            if at < stop:
+                v, m = value[at:stop].reshape(-1), mean[at:stop].reshape(-1)
+                s = square[at:stop].reshape(-1)
+                for i in range(len(v)):
+                    m[i], s[i] = beta1 * m[i], beta2 * s[i]
+                    v[i] -= rate * m[i] / (np.sqrt(s[i]) * root + epsilon)
+            if stop < end:
+                _update(value[stop], grad[j], mean[stop], square[stop], constants)
+                stop, j = stop + 1, j + 1
+            at = stop
 
 
 def adam(
@@ -432,21 +460,22 @@ def adam(
     clip_norm: float,
 ) -> None:
     """See `optim.adam`."""
+    gradients = [g.coalesce() if g.is_sparse else g for g in gradients]
     factor = 1.0
     if clip_norm:
-        sums = [_square_sum(g.view(-1).numpy()).sum() for g in gradients]
-        factor = min(1.0, clip_norm / (math.sqrt(sum(sums)) + optim.CLIP_EPSILON))
+        whole = (g.values() if g.is_sparse else g for g in gradients)
+        square = sum(_square_sum(g.view(-1).numpy()).sum() for g in whole)
+        factor = min(1.0, clip_norm / (math.sqrt(square) + optim.CLIP_EPSILON))
     beta1, beta2 = optim.BETAS
-    constants = (
-        factor,
-        float(rate) / (1 - beta1 ** int(count)),
-        beta1,
-        beta2,
-        1 / math.sqrt(1 - beta2 ** int(count)),
-        optim.EPSILON,
-    )
-    for tensors in zip(values, gradients, means, squares, strict=True):
-        _adam(*(t.view(-1).numpy() for t in tensors), *map(np.float32, constants))
+    rate, root = float(rate) / (1 - beta1 ** int(count)), 1 / math.sqrt(1 - beta2 ** int(count))
+    constants = tuple(map(np.float32, (factor, rate, beta1, beta2, root, optim.EPSILON)))
+    for value, gradient, mean, square in zip(values, gradients, means, squares, strict=True):
+        if gradient.is_sparse:
+            rows, grad = gradient.indices()[0].numpy(), gradient.values().numpy()
+            _adam_rows(value.numpy(), grad, mean.numpy(), square.numpy(), rows, constants)
+        else:
+            tensors = (value, gradient, mean, square)
+            _adam(*(tensor.view(-1).numpy() for tensor in tensors), constants)
 
 
 # Evaluation

@@ -25,12 +25,14 @@ def adam(
 
     values, gradients, means, squares: tensors of equal shapes; count () int64, of this step, from
     1; rate () float32, the learning rate. Gradients count as scaled down to the global norm
-    `clip_norm`; 0 never clips. Gradients are left as they are.
+    `clip_norm`; 0 never clips. Gradients are left as they are. On the CPU a gradient may be sparse
+    (rows of a table); the rows without one move too, by their mean.
     """
     kernels = kernels_for(values[0])
     if kernels is not None:
         kernels.adam(values, gradients, means, squares, count, rate, clip_norm)
         return
+    gradients = [g.to_dense() if g.is_sparse else g for g in gradients]
     factor = torch.ones_like(rate)
     if clip_norm:
         norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from recloss import config, record, sampling, seeds
 from recloss.evaluate import Ranking, dot_scores, means
@@ -93,6 +94,8 @@ class Trainer:
             seed,
             device,
         )
+        # Few users are in a batch. On CUDA a sparse gradient would wait for the device.
+        self.sparse = device.type == "cpu" and not (s["l2"] and s["l2_on"] == "tables")
         self.losses = torch.zeros(self.steps, device=device)  # of the epoch's steps
         self._graph: torch.cuda.CUDAGraph | None = None
         self._ranking: dict[bool, Ranking] = {}
@@ -109,7 +112,7 @@ class Trainer:
         s = self.settings
         users, ids = self.sampler.draw(size)
         user_table, item_table = self.model()
-        vectors = user_table.index_select(0, users)
+        vectors = embedding(users, user_table, sparse=self.sparse)
         dropped, scale = self._dropout(vectors)
         scores = sampled_scores(dropped, item_table, ids, cosine=s["score"] == "cosine")
         scores = scores * (scale / s.get("temperature", 1.0))
