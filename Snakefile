@@ -31,6 +31,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/bench.smk"
 
 
 rule all:
@@ -56,7 +57,7 @@ rule plan:
 
 
 # A target per data set: its training runs.
-for name in free_names(["all", "data", "plan", "tables", "figures", "report"]):
+for name in free_names(["all", "data", "plan", "tables", "figures", "report", "bench"]):
 
     rule:
         name:

@@ -41,7 +41,10 @@ def mirror() -> Path:
 @contextlib.contextmanager
 def backend(name: str) -> Iterator[torch.device]:
     """Let plain PyTorch, the CPU kernels or the CUDA kernels do the work; yield their device."""
-    module = None if name == "plain" else importlib.import_module(f"recloss.kernels_{name}")
+    try:
+        module = None if name == "plain" else importlib.import_module(f"recloss.kernels_{name}")
+    except ImportError as error:
+        missing(f"no {name} kernels: {error}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "_load", lambda device: module)
         yield DEVICE if name == "cuda" else torch.device("cpu")

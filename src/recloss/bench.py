@@ -32,7 +32,8 @@ SETTINGS = {"batch_size": 512, "negatives": 800, "dim": 64}  # and cosine: the t
 LOSS = "mine_plus"
 FORMS = ("field", "layers", "tuned")
 STEPS = 20  # of ours in a round
-CUDA_SHAPES = ("gowalla", "amazon-book")
+SHAPES = ("gowalla", "amazon-book")
+PEER_WORK = (("ccl", 800), ("bpr", 800), ("bpr", 1))  # SimpleX's loss, and BPR
 GROWTH = {
     "negatives": (100, 200, 400, 800, 1600, 3200),
     "dim": (32, 64, 128, 256),
@@ -110,15 +111,17 @@ def trainer_of(
 
 
 class Steps:
-    """Calls take the steps of one epoch of the trainer after another."""
+    """Calls take the whole steps of one epoch of the trainer after another."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.number = trainer, 0
+        self.whole = len(trainer.split.train) // trainer.settings["batch_size"]
 
     def __call__(self) -> None:
-        if self.number % self.trainer.steps == 0:
-            self.trainer.sampler.start(1 + self.number // self.trainer.steps)
-        self.trainer.full_step(self.number % self.trainer.steps)
+        epoch, step = divmod(self.number, self.whole)
+        if step == 0:
+            self.trainer.sampler.start(1 + epoch)
+        self.trainer.full_step(step)
         self.number += 1
 
 
@@ -193,7 +196,7 @@ def step(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Race our step against two other forms of it; on CUDA also against its floor."""
     rows = []
     for device in devices():
-        for name in CUDA_SHAPES if device.type == "cuda" else CUDA_SHAPES[:1]:
+        for name in SHAPES if device.type == "cuda" else SHAPES[:1]:
             counts = counts_of(name)
             calls = STEPS if device.type == "cuda" else 1
             with other_process(arguments.threads) as apply:
@@ -278,7 +281,7 @@ def every_loss(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Race the steps of all losses."""
     rows = []
     for device in devices():
-        counts = counts_of(CUDA_SHAPES[0])
+        counts = counts_of(SHAPES[0])
         works = {
             name: timed(Steps(trainer_of(counts, name, device)), 5, device)
             for name in losses.LOSSES
@@ -295,7 +298,7 @@ def growth(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """
     rows = []
     for device in devices():
-        counts = counts_of(CUDA_SHAPES[0])
+        counts = counts_of(SHAPES[0])
         for axis in ("negatives", "dim"):
             for value in GROWTH[axis]:
                 work = timed(Steps(trainer_of(counts, LOSS, device, **{axis: value})), 5, device)
@@ -357,6 +360,24 @@ def startup(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"device": "cpu", "name": "first step", "seconds": spread(seconds[1:])}]
 
 
+def epochs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure an epoch of Gowalla at the work of the peers, who never draw a user's train items.
+
+    An epoch is its steps at their median; evaluation is not part of it.
+    """
+    rows, parts = [], gowalla(arguments)
+    for device in devices():
+        for loss, negatives in PEER_WORK:
+            settings = settings_of(loss, negatives=negatives, exclude_positives=True)
+            steps = Steps(Trainer(parts, loss, settings, 0, device))
+            seconds = race({"ours": timed(steps, 5, device)}, arguments.rounds)["ours"]
+            for key in ("median", "low", "high"):
+                seconds[key] *= steps.trainer.steps
+            row = {"device": device.type, "name": loss, "negatives": negatives}
+            rows.append(row | {"seconds": seconds})
+    return rows
+
+
 def gowalla(arguments: argparse.Namespace) -> Split:
     """Return Gowalla's published split, read from the folder --data."""
     if arguments.data is None:
@@ -371,56 +392,60 @@ PARTS = {
     "evaluation": evaluation,
     "growth": growth,
     "startup": startup,
+    "epochs": epochs,
 }
 
 
 def summary(parts: dict[str, dict[str, Any]]) -> dict[str, float]:
     """Return the ratios of measured parts, name to record; of what was not measured, nothing."""
 
-    def median(part: str, device: str, name: str, **wanted: str) -> float:
-        wanted |= {"device": device, "name": name}
-        rows = parts.get(part, {"rows": []})["rows"]
-        found = [row for row in rows if wanted.items() <= row.items()]
-        return found[0]["seconds"]["median"] if found else math.nan
+    def median(part: str, **wanted: str) -> float:
+        rows = parts[part]["rows"] if part in parts else []
+        found = [row["seconds"]["median"] for row in rows if wanted.items() <= row.items()]
+        return found[0] if found else math.nan
 
-    slowest = [
-        median("losses", device, loss) / median("losses", device, LOSS)
-        for device in ("cpu", "cuda")
-        for loss in losses.LOSSES
-    ]
-    extra = [row.get("peak_extra_mb") for row in parts.get("step", {"rows": []})["rows"]]
-    cuda = {
-        name: [median("step", "cuda", name, tables=tables) for tables in CUDA_SHAPES]
-        for name in ("ours", "field", "floor")
+    def step_ratios(device: str, one: str, other: str) -> list[float]:
+        return [
+            median("step", device=device, tables=tables, name=one)
+            / median("step", device=device, tables=tables, name=other)
+            for tables in SHAPES
+        ]
+
+    def evaluation_ratio(device: str) -> float:
+        ours, product = (
+            median("evaluation", device=device, name=name) for name in ("ours", "product")
+        )
+        return ours / product
+
+    rows = parts["step"]["rows"] if "step" in parts else []
+    candidates = {
+        "cpu_step_vs_field": step_ratios("cpu", "field", "ours"),
+        "cpu_step_vs_tuned_torch": step_ratios("cpu", "tuned", "ours"),
+        "cuda_step_vs_field": step_ratios("cuda", "field", "ours"),
+        "cuda_step_over_floor": step_ratios("cuda", "ours", "floor"),
+        "peak_extra_mb": [row["peak_extra_mb"] for row in rows if row.get("peak_extra_mb")],
+        "eval_over_matmul_cpu": [evaluation_ratio("cpu")],
+        "eval_over_matmul_cuda": [evaluation_ratio("cuda")],
+        "slowest_loss_over_mine_plus": [
+            median("losses", device=device, name=loss) / median("losses", device=device, name=LOSS)
+            for device in ("cpu", "cuda")
+            for loss in losses.LOSSES
+        ],
+        "first_step_seconds_cpu": [median("startup", device="cpu")],
     }
-    ratios = {
-        "cpu_step_vs_field": median("step", "cpu", "field") / median("step", "cpu", "ours"),
-        "cpu_step_vs_tuned_torch": median("step", "cpu", "tuned") / median("step", "cpu", "ours"),
-        # Of the two shapes the worse.
-        "cuda_step_vs_field": min(map(_ratio, cuda["field"], cuda["ours"])),
-        "cuda_step_over_floor": max(map(_ratio, cuda["ours"], cuda["floor"])),
-        "peak_extra_mb": max((x for x in extra if x is not None), default=math.nan),
-        "eval_over_matmul_cpu": median("evaluation", "cpu", "ours")
-        / median("evaluation", "cpu", "product"),
-        "eval_over_matmul_cuda": median("evaluation", "cuda", "ours")
-        / median("evaluation", "cuda", "product"),
-        "slowest_loss_over_mine_plus": max(
-            (x for x in slowest if not math.isnan(x)), default=math.nan
-        ),
-        "first_step_seconds_cpu": median("startup", "cpu", "first step"),
-    }
-    return {name: round(value, 3) for name, value in ratios.items() if not math.isnan(value)}
-
-
-def _ratio(one: float, other: float) -> float:
-    return one / other
+    ratios = {}
+    for name, values in candidates.items():
+        measured = [value for value in values if not math.isnan(value)]
+        if measured:  # of several shapes or devices, the worst
+            ratios[name] = round((min if "_vs_" in name else max)(measured), 3)
+    return ratios
 
 
 def main() -> None:
     """Measure one part and write it as JSON."""
     p = argparse.ArgumentParser(prog="python -m recloss.bench", description=main.__doc__)
     p.add_argument("part", choices=PARTS)
-    p.add_argument("--out", type=Path, required=True, help="the JSON file to write")
+    p.add_argument("--out", type=Path, required=True, help="the folder to write PART.json to")
     p.add_argument("--data", type=Path, help="folder of Gowalla's train.txt and test.txt")
     p.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
     p.add_argument("--rounds", type=int, default=15, help="rounds of a race (default 15)")
@@ -428,9 +453,9 @@ def main() -> None:
     use_threads(arguments.threads)
     keep_memory()
     rows = PARTS[arguments.part](arguments)
-    device = devices()[-1].type
     about = {"part": arguments.part, "settings": SETTINGS, "threads": arguments.threads}
-    write_json(arguments.out, about | record.environment(device) | {"rows": rows})
+    about |= record.environment(devices()[-1].type)
+    write_json(arguments.out / f"{arguments.part}.json", about | {"rows": rows})
 
 
 if __name__ == "__main__":

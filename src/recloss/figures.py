@@ -1,6 +1,7 @@
 """Figures from tidy metrics. Every function returns a matplotlib figure; `save` writes SVG."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -158,4 +159,41 @@ def learning_curves(history: pd.DataFrame, metric: str = "recall@20") -> Figure:
         axis.grid(axis="y", alpha=0.3)
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.set_size_inches(figure.get_figwidth() + 1.6, figure.get_figheight())
+    return figure
+
+
+def growth_curves(rows: list[dict[str, Any]]) -> Figure:
+    """Draw seconds against what grows, a panel per axis and a line per device.
+
+    rows: those of the part `growth` of `recloss.bench`. Both axes start at 0, where a straight line
+    is linear growth; bars show the quartiles.
+    """
+    labels = {
+        "negatives": "negatives N",
+        "dim": "dimension D",
+        "interactions": "interactions (million)",
+    }
+    figure, axes = _panels(list(labels.values()), 3.6, 2.8)
+    for axis, (key, label) in zip(axes, labels.items(), strict=True):
+        unit, x_unit = (1, 1e6) if key == "interactions" else (1e-3, 1)
+        for device, colour in zip(("cpu", "cuda"), ("plain", "debiased"), strict=True):
+            mine = [row for row in rows if (row["axis"], row["device"]) == (key, device)]
+            if not mine:
+                continue
+            x = [row["value"] / x_unit for row in mine]
+            low, y, high = (
+                np.array([row["seconds"][name] for row in mine]) / unit
+                for name in ("low", "median", "high")
+            )
+            axis.errorbar(
+                x, y, (y - low, high - y), marker="o", ms=4, color=COLOURS[colour], label=device
+            )
+        axis.set(
+            xlabel=label,
+            ylabel="seconds an epoch" if key == "interactions" else "ms a step",
+            xlim=(0, None),
+            ylim=(0, None),
+        )
+        axis.grid(alpha=0.3)
+    axes[0].legend()
     return figure

@@ -76,6 +76,35 @@ def render(
     report.html.j2 and style.css.
     """
     frame = pd.read_csv(metrics)
+    return (
+        _environment(template)
+        .get_template("report.html.j2")
+        .render(
+            config=config,
+            configuration=yaml.safe_dump(config, sort_keys=False, width=100),
+            version=recloss.__version__,
+            summary=summary(frame),
+            provenance=provenance(frame),
+            tables=tables,
+            figures=figures,
+            grids=grids,
+        )
+    )
+
+
+def render_bench(
+    ratios: dict[str, float], parts: dict[str, dict[str, Any]], growth: Path, template: Path
+) -> str:
+    """Return bench.html: the ratios of `bench.summary` and the rows they come from.
+
+    parts: the records of `recloss.bench`, by name, and of the peers if measured; growth: path of
+    the figure; template: the folder with bench.html.j2 and style.css.
+    """
+    page = _environment(template).get_template("bench.html.j2")
+    return page.render(ratios=ratios, parts=parts, growth=growth, version=recloss.__version__)
+
+
+def _environment(template: Path) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template),
         autoescape=True,
@@ -85,16 +114,7 @@ def render(
     )
     environment.filters["inline"] = lambda path: Path(path).read_text(encoding="utf-8")
     environment.filters["svg"] = _svg
-    return environment.get_template("report.html.j2").render(
-        config=config,
-        configuration=yaml.safe_dump(config, sort_keys=False, width=100),
-        version=recloss.__version__,
-        summary=summary(frame),
-        provenance=provenance(frame),
-        tables=tables,
-        figures=figures,
-        grids=grids,
-    )
+    return environment
 
 
 def _svg(path: str) -> str:

@@ -3,6 +3,7 @@
 REQUIRED INPUTS: the global `config`.
 """
 
+import glob
 import hashlib
 import json
 import re
@@ -27,6 +28,7 @@ try:
 except ReclossError as error:
     raise WorkflowError(str(error))
 
+BENCHMARKS = ["step", "losses", "evaluation", "growth", "startup", "epochs"]
 RUNS = {run.path: run for run in settings.runs(config)}
 CONTROLS = {run.path: run for run in settings.control_runs(config)}
 
@@ -121,12 +123,10 @@ def per_user_files():
     return [f"<results>/{run.path}/per_user.npz" for run in runs]
 
 
-def report_template_hash():
-    """Content of the report's template and style sheet, whose edit renders it again."""
+def template_hash(template):
+    """Content of a page's template and style sheet, whose edit renders it again."""
     folder = Path(workflow.basedir) / "report"
-    text = "".join(
-        (folder / name).read_text() for name in ("report.html.j2", "style.css")
-    )
+    text = "".join((folder / name).read_text() for name in (template, "style.css"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

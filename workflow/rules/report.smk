@@ -26,6 +26,6 @@ rule report:
     params:
         config=config,
         code=code_hash(RENDER_SOURCES),
-        template=report_template_hash(),
+        template=template_hash("report.html.j2"),
     script:
         "../scripts/report.py"

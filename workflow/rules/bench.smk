@@ -1,0 +1,50 @@
+"""Benchmarks, a target of their own: `snakemake bench`.
+
+REQUIRED INPUTS: Gowalla's train.txt and test.txt, fetched whatever the experiment is.
+OUTPUTS: results/bench/{part}.json, summary.json, growth.svg and bench.html.
+"""
+
+
+rule measure:
+    """Measure one part after the other, with nothing beside."""
+    input:
+        collect("<resources>/gowalla/{part}.txt", part=["train", "test"]),
+    output:
+        collect("results/bench/{part}.json", part=BENCHMARKS),
+    log:
+        "logs/bench/measure.log",
+    conda:
+        "../../envs/recloss.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=gpus,
+        runtime=60,
+    params:
+        code=code_hash(TRAIN_SOURCES + ("bench",)),
+        parts=BENCHMARKS,
+    shell:
+        "for part in {params.parts}; do"
+        " python -m recloss.bench $part --data $(dirname {input[0]})"
+        " --out $(dirname {output[0]}) --threads {threads}"
+        " || exit 1; done 2>&1 | tee {log}"
+
+
+rule bench:
+    """Write the ratios and the page; peers measured by `make bench-peers` are on it."""
+    input:
+        parts=rules.measure.output,
+        peers=glob.glob("results/bench/peers.json"),
+    output:
+        summary="results/bench/summary.json",
+        growth="results/bench/growth.svg",
+        page="results/bench/bench.html",
+    log:
+        "logs/bench/page.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES + ("bench",)),
+        template=template_hash("bench.html.j2"),
+    script:
+        "../scripts/bench.py"
