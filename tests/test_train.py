@@ -251,6 +251,7 @@ def command(folder, *flags):
 def test_the_command_line_trains_without_a_workflow(small_split, tmp_path):
     write(tmp_path, small_split, "small", "published", 0.1, 0)
     flags = ("--loss", "debiased_ccl", "--tau", "1e-2", "--checkpoint", tmp_path / "c.pt")
+    flags += ("--deterministic", "true")
     subprocess.run(command(tmp_path, *flags), check=True)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["settings"]["tau"] == 0.01

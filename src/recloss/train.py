@@ -348,6 +348,9 @@ def main() -> None:
     use_threads(arguments.threads)
     keep_memory()
     device = pick_device(arguments.device)
+    if settings["deterministic"]:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
+        torch.use_deterministic_algorithms(True)
     manifest = json.loads(arguments.manifest.read_text())
     label = f"{manifest['dataset']} {arguments.loss} {arguments.variant} seed{arguments.seed}"
     identity = {
