@@ -6,14 +6,34 @@ INSTALLED := $(VENV)/.installed
 # Snakemake looks papermill up on PATH.
 RUN := . $(VENV)/bin/activate &&
 
-.PHONY: demo test install lint lock readme
+.PHONY: demo test install lint lock readme bench bench-peers
 
 demo: $(INSTALLED)
 	@$(RUN) snakemake --cores all --configfile config/demo.yaml
 	@echo "The report: $(CURDIR)/results/demo/report.html"
 
-test: lint
+test: lint $(VENV)/.triton
 	$(RUN) pytest -n auto --dist worksteal
+
+# torch's CUDA builds bring Triton along; the tests run its interpreter and compiler without a GPU.
+$(VENV)/.triton: $(INSTALLED)
+	$(RUN) python -c 'import triton' 2>/dev/null || [ "$$(uname)" != Linux ] || pip install --quiet triton==3.9.0
+	@touch $@
+
+bench: $(INSTALLED)
+	$(RUN) snakemake --cores all bench
+
+# RecBole needs packages too old for us: envs/peers.txt.
+PEERS := .venv-peers
+bench-peers: bench $(PEERS)/.installed
+	$(PEERS)/bin/python workflow/scripts/peers.py --data resources/gowalla --out results/bench/peers.json
+	$(RUN) snakemake --cores all bench
+
+$(PEERS)/.installed: envs/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --requirement envs/peers.txt
+	$(PEERS)/bin/pip install --quiet --no-deps recbole==1.2.1
+	@touch $@
 
 lint: $(INSTALLED)
 	$(RUN) ruff check . && ruff format --check . && snakefmt --check . && snakemake --lint
