@@ -8,7 +8,8 @@ OUTPUTS: results/bench/{part}.json, summary.json, growth.svg and bench.html.
 rule measure:
     """Measure one part after the other, with nothing beside."""
     input:
-        collect("<resources>/gowalla/{part}.txt", part=["train", "test"]),
+        train="<resources>/gowalla/train.txt",
+        test="<resources>/gowalla/test.txt",
     output:
         collect("results/bench/{part}.json", part=BENCHMARKS),
     log:
@@ -24,8 +25,8 @@ rule measure:
         parts=BENCHMARKS,
     shell:
         "for part in {params.parts}; do"
-        " python -m recloss.bench $part --data $(dirname {input[0]})"
-        " --out $(dirname {output[0]}) --threads {threads}"
+        " python -m recloss.bench $part --data $(dirname {input.train})"
+        " --out results/bench --threads {threads}"
         " || exit 1; done 2>&1 | tee {log}"
 
 
