@@ -63,8 +63,10 @@ def main() -> None:
     for name, (types, constants) in KERNELS.items():
         signature = dict(word.split(":") for word in types.split())
         function = getattr(kernels, name)
-        for chosen in constants:
-            whole = {n: signature.get(n, "constexpr") for n in function.arg_names}
+        # A number that is 1 when a kernel is launched becomes a constant.
+        ones = {n: 1 for n, kind in signature.items() if kind == "i32"}
+        for chosen in [*constants, constants[0] | ones]:
+            whole = {n: "constexpr" if n in chosen else signature[n] for n in function.arg_names}
             source = ASTSource(function, whole, chosen)
             for architecture in map(int, sys.argv[1:]):
                 binary = triton.compile(source, GPUTarget("cuda", architecture, 32))

@@ -92,9 +92,10 @@ class Ranking:
             at = torch.searchsorted(self.test_keys, keys).clamp_(max=len(self.test_keys) - 1)
             hits[low:high] = self.test_keys[at] == keys
         users = np.flatnonzero(self.relevant)
-        chosen = torch.from_numpy(users).to(self.device)
-        relevant = torch.from_numpy(self.relevant[users]).to(self.device)
-        return users.astype(np.int32), ranking_metrics(hits[chosen], relevant)
+        where = self.device if self.device.type == "cuda" else "cpu"  # MPS has no float64
+        hits = hits.to(where)[torch.from_numpy(users).to(where)]
+        relevant = torch.from_numpy(self.relevant[users]).to(where)
+        return users.astype(np.int32), ranking_metrics(hits, relevant)
 
 
 def ranking_metrics(hits: Tensor, relevant: Tensor) -> dict[str, np.ndarray]:

@@ -169,14 +169,22 @@ class Trainer:
         "again" and never waits within an epoch.
         """
         size = self.settings["batch_size"]
-        if self.device.type != "cuda" or (number <= WARM_UP and self._graph is None):
+        if self.device.type != "cuda":
             self.step(size)
-            return
-        if self._graph is None:
+        elif self._graph is not None:
+            self._graph.replay()
+        elif number < WARM_UP:
+            # Beside the default stream, as PyTorch asks of steps that prepare a capture.
+            side, main = torch.cuda.Stream(), torch.cuda.current_stream()
+            side.wait_stream(main)
+            with torch.cuda.stream(side):
+                self.step(size)
+            main.wait_stream(side)
+        else:
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
                 self.step(size)
-        self._graph.replay()
+            self._graph.replay()
 
     def epoch(self, epoch: int) -> float:
         """Train one epoch (numbered from 1) and return the mean loss of its pairs."""
