@@ -1,0 +1,284 @@
+"""Linear models: iALS and EASE.
+
+iALS (Rendle et al. 2022, arXiv 2110.14037) is solved in a general form, with a confidence and a
+target per user: that of its debiased counterpart (arXiv 2312.08517). EASE is that of Steck 2019
+(arXiv 1905.03375). U users, I items, D dimensions, S the train pairs, y_ui = <w_u, h_i>.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from recloss import seeds
+from recloss.data import Interactions
+from recloss.evaluate import ScoreBlock
+from recloss.files import ReclossError
+
+SYSTEM_VALUES = 2**24  # of the systems and gathered vectors that are solved at a time
+EASE_MATRICES = 1.3  # of I x I float32 that EASE holds at its peak, blocks of scores included
+
+
+class Problem(NamedTuple):
+    """What a weighted iALS minimises.
+
+        sum_{(u,i) in S} c_u (y_ui - t_u)^2 + a sum_u sum_i y_ui^2
+        + sum_u r_u |w_u|^2 + sum_i s_i |h_i|^2
+
+    confidence c and target t: (U,); unobserved: a; user_penalty r (U,), item_penalty s (I,).
+    """
+
+    train: Interactions
+    confidence: Tensor
+    target: Tensor
+    unobserved: float
+    user_penalty: Tensor
+    item_penalty: Tensor
+
+
+class Factors(NamedTuple):
+    """User factors w (U, D) and item factors h (I, D)."""
+
+    users: Tensor
+    items: Tensor
+
+
+def ials_problem(
+    train: Interactions,
+    alpha0: float,
+    reg: float,
+    nu: float,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Problem:
+    """Return plain iALS: c = t = 1, a = alpha0, and a penalty scaled by frequency.
+
+    r_u = reg (|I_u| + alpha0 I)^nu, s_i = reg (|U_i| + alpha0 U)^nu.
+    """
+    per_user = torch.from_numpy(train.counts()).to(device, dtype)
+    per_item = torch.from_numpy(np.bincount(train.items, minlength=train.n_items)).to(device, dtype)
+    ones = torch.ones_like(per_user)
+    return Problem(
+        train,
+        ones,
+        ones,
+        alpha0,
+        reg * (per_user + alpha0 * train.n_items) ** nu,
+        reg * (per_item + alpha0 * train.n_users) ** nu,
+    )
+
+
+def initial(problem: Problem, dim: int, std: float, seed: int) -> Factors:
+    """Return normal factors of deviation std / sqrt(dim), from the streams (seed, "ials", side)."""
+    like = problem.confidence
+    sizes = (problem.train.n_users, problem.train.n_items)
+    return Factors(
+        *(
+            torch.from_numpy(
+                seeds.generator(seed, "ials", side).normal(0, std / dim**0.5, (size, dim))
+            ).to(like)
+            for side, size in enumerate(sizes)
+        )
+    )
+
+
+class _Side(NamedTuple):
+    """The train pairs seen from one side: row r has partners[first[r]:first[r + 1]]."""
+
+    first: np.ndarray
+    partners: Tensor
+
+
+class Solver:
+    """Alternating least squares on a `Problem`, in the dtype and on the device of its tensors."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        train, device = problem.train, problem.confidence.device
+        by_item = np.argsort(train.items, kind="stable")
+        per_item = np.bincount(train.items, minlength=train.n_items)
+        self.of_users = _Side(train.indptr(), torch.from_numpy(train.items).long().to(device))
+        self.of_items = _Side(
+            np.concatenate(([0], np.cumsum(per_item))),
+            torch.from_numpy(train.users[by_item]).long().to(device),
+        )
+
+    def solve_users(self, items: Tensor) -> Tensor:
+        """Return the users' factors (U, D) that minimise the objective at these items (I, D)."""
+        p = self.problem
+        one = torch.ones_like(p.item_penalty)
+        return self._solve(self.of_users, items, p.confidence, p.target, one, p.user_penalty)
+
+    def solve_items(self, users: Tensor) -> Tensor:
+        """Return the items' factors (I, D) that minimise the objective at these users (U, D)."""
+        p = self.problem
+        one = torch.ones_like(p.item_penalty)
+        # Here confidence and target belong to the partners: folded into their vectors.
+        return self._solve(self.of_items, users, one, one, p.confidence, p.item_penalty, p.target)
+
+    def _solve(
+        self,
+        side: _Side,
+        fixed: Tensor,
+        confidence: Tensor,
+        target: Tensor,
+        partner_confidence: Tensor,
+        penalty: Tensor,
+        partner_target: Tensor | None = None,
+    ) -> Tensor:
+        """Return for each row r of a side the solution x of A x = b, (n, D).
+
+        A = c_r sum_j c_j f_j f_j' + a F'F + penalty_r 1, b = c_r t_r sum_j c_j t_j f_j over the
+        partners j of r, with vectors F = fixed (m, D). Rows are taken in the order of their number
+        of partners, so that a block's vectors fill a rectangle with little waste.
+        """
+        dim, n = fixed.shape[1], len(penalty)
+        weighted = fixed * partner_confidence.sqrt()[:, None]
+        aimed = fixed * partner_confidence[:, None]
+        if partner_target is not None:
+            aimed = aimed * partner_target[:, None]
+        base = self.problem.unobserved * (fixed.T @ fixed)
+        eye = torch.eye(dim, dtype=fixed.dtype, device=fixed.device)
+        # A vector of zeros at the end stands in for the partners that a row lacks.
+        weighted, aimed = (torch.cat([x, x.new_zeros(1, dim)]) for x in (weighted, aimed))
+        degree = np.diff(side.first)
+        order = np.argsort(degree, kind="stable")
+        out = torch.empty((n, dim), dtype=fixed.dtype, device=fixed.device)
+        low = 0
+        while low < n:
+            high = _block_end(degree[order], low, dim)
+            rows = order[low:high]
+            width = int(degree[rows[-1]])
+            slots = side.first[rows, None] + np.arange(width)
+            missing = np.arange(width) >= degree[rows, None]
+            slots[missing] = 0
+            partners = side.partners[torch.from_numpy(slots).to(fixed.device)]
+            partners[torch.from_numpy(missing).to(fixed.device)] = len(fixed)
+            here = torch.from_numpy(rows).to(fixed.device)
+            vectors = weighted[partners]
+            system = confidence[here, None, None] * (vectors.mT @ vectors)
+            system += base + penalty[here, None, None] * eye
+            right = (confidence * target)[here, None] * aimed[partners].sum(1)
+            factor = torch.linalg.cholesky(system)
+            out[here] = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
+            low = high
+        return out
+
+    def step(self, factors: Factors) -> Factors:
+        """Return the factors after an iteration: users, then items."""
+        users = self.solve_users(factors.items)
+        return Factors(users, self.solve_items(users))
+
+    def objective(self, factors: Factors) -> float:
+        """Return the value of the objective, summed in float64."""
+        p = self.problem
+        w, h = (x.double() for x in factors)
+        users = torch.from_numpy(p.train.users).long().to(w.device)
+        total = p.unobserved * ((w.T @ w) * (h.T @ h)).sum()
+        for part in torch.arange(len(users), device=w.device).split(SYSTEM_VALUES // w.shape[1]):
+            u = users[part]
+            y = (w[u] * h[self.of_users.partners[part]]).sum(1)
+            total += (p.confidence[u].double() * (y - p.target[u].double()).square()).sum()
+        total += (p.user_penalty.double() * w.square().sum(1)).sum()
+        total += (p.item_penalty.double() * h.square().sum(1)).sum()
+        return float(total)
+
+
+def _block_end(degree: np.ndarray, low: int, dim: int) -> int:
+    """Return the end of the block of rows from `low`, by ascending degree, that fits in memory."""
+    size = (np.arange(1, len(degree) - low + 1)) * (2 * degree[low:] + 2 * dim) * dim
+    return low + max(1, int(np.searchsorted(size, SYSTEM_VALUES, side="right")))
+
+
+def ials(
+    problem: Problem,
+    start: Factors,
+    iterations: int,
+    log: Callable[[int, float], None] = lambda iteration, objective: None,
+) -> Factors:
+    """Return the factors after so many iterations from `start`; `log` gets each objective."""
+    solver, factors = Solver(problem), start
+    for iteration in range(1, iterations + 1):
+        factors = solver.step(factors)
+        log(iteration, solver.objective(factors))
+    return factors
+
+
+# EASE
+
+
+def gram(train: Interactions, device: torch.device | str = "cpu") -> Tensor:
+    """Return X'X (I, I) float32 of the interactions X (U, I), after asking whether EASE fits."""
+    device, n = torch.device(device), train.n_items
+    needed = EASE_MATRICES * 4 * n * n / 1e9
+    if device.type == "cuda":
+        available = torch.cuda.mem_get_info(device)[0] / 1e9
+        remedy = "use device cpu"
+    else:
+        available = psutil.virtual_memory().available / 1e9
+        remedy = "use a machine or a GPU with more"
+    if needed > available:
+        raise ReclossError(
+            f"EASE on {n:,} items needs {needed:.1f} GB of memory on {device.type}, "
+            f"{available:.1f} GB are available; {remedy}"
+        )
+    x = interaction_matrix(train).tocsc()
+    out = torch.empty((n, n), device=device)
+    block = max(1, SYSTEM_VALUES // n)
+    for low in range(0, n, block):
+        rows = (x[:, low : low + block].T @ x).toarray()
+        out[low : low + block] = torch.from_numpy(rows)
+    return out
+
+
+def interaction_matrix(train: Interactions) -> sparse.csr_matrix:
+    """Return the interactions as a sparse matrix of ones, (U, I) float32."""
+    ones = np.ones(len(train), np.float32)
+    return sparse.csr_matrix(
+        (ones, train.items, train.indptr()), shape=(train.n_users, train.n_items)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Ease:
+    """EASE as the inverse P (I, I) of the penalised Gram matrix.
+
+    B_ij = -P_ij / P_jj, B_jj = 0; the scores X B = X - X P / diag(P) need no second matrix.
+    """
+
+    inverse: Tensor
+
+    def weights(self) -> Tensor:
+        """Return B (I, I), a matrix of its own: for small problems."""
+        b = -self.inverse / self.inverse.diagonal()
+        return b.fill_diagonal_(0)
+
+    def scores(self, train: Interactions) -> ScoreBlock:
+        """Return a function giving the (high - low, I) scores of users low..high - 1."""
+        x, device = interaction_matrix(train), self.inverse.device
+        diagonal = self.inverse.diagonal()
+
+        def block(low: int, high: int) -> Tensor:
+            dense = torch.from_numpy(x[low:high].toarray()).to(device)
+            return dense.sub_((dense @ self.inverse).div_(diagonal))
+
+        return block
+
+
+def ease(gram_matrix: Tensor, reg: float) -> Ease:
+    """Return EASE of a Gram matrix (I, I) with the penalty reg |B|^2, in the memory of the matrix.
+
+    For several penalties give copies.
+    """
+    gram_matrix.diagonal().add_(reg)
+    # LAPACK works on columns: as its own transpose the symmetric matrix needs no copy, neither
+    # here nor in a product with its rows later.
+    columns = gram_matrix.mT
+    torch.linalg.cholesky(columns, out=columns)
+    torch.cholesky_inverse(columns, out=columns)
+    return Ease(gram_matrix)

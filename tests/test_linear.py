@@ -1,0 +1,143 @@
+"""iALS and EASE against their definitions and against irspack."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from conftest import missing
+from scipy import sparse
+
+from recloss import linear
+from recloss.data import Interactions, load
+from recloss.files import ReclossError
+
+
+@pytest.fixture
+def train(small_split):
+    return small_split.train
+
+
+def varied(train, dtype=torch.float64):
+    """A problem in which every weight differs."""
+    generator = torch.Generator().manual_seed(0)
+
+    def between(low, high, n):
+        return low + (high - low) * torch.rand(n, generator=generator, dtype=dtype)
+
+    return linear.Problem(
+        train,
+        between(0.3, 1, train.n_users),
+        between(1, 2, train.n_users),
+        0.2,
+        between(0.5, 2, train.n_users),
+        between(0.5, 2, train.n_items),
+    )
+
+
+def dense_objective(problem, users, items):
+    """Write the objective down entry by entry."""
+    x = torch.from_numpy(linear.interaction_matrix(problem.train).toarray()).double()
+    y = users @ items.T
+    observed = (problem.confidence[:, None] * (y - problem.target[:, None]).square() * x).sum()
+    penalty = (problem.user_penalty * users.square().sum(1)).sum()
+    penalty += (problem.item_penalty * items.square().sum(1)).sum()
+    return observed + problem.unobserved * y.square().sum() + penalty
+
+
+@pytest.mark.parametrize("blocks", [2**24, 3000])
+def test_each_half_step_is_the_exact_minimum(train, monkeypatch, blocks):
+    monkeypatch.setattr(linear, "SYSTEM_VALUES", blocks)
+    problem = varied(train)
+    solver = linear.Solver(problem)
+    start = linear.initial(problem, 6, 1.0, 0)
+    users = solver.solve_users(start.items).requires_grad_()
+    (slope,) = torch.autograd.grad(dense_objective(problem, users, start.items), users)
+    assert slope.abs().max() < 1e-10
+    users = users.detach()
+    items = solver.solve_items(users).requires_grad_()
+    (slope,) = torch.autograd.grad(dense_objective(problem, users, items), items)
+    assert slope.abs().max() < 1e-10
+    value = solver.objective(linear.Factors(users, items.detach()))
+    expected = dense_objective(problem, users, items).item()
+    assert value == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_objective_never_increases(train):
+    problem = linear.ials_problem(train, 0.1, 0.01, 1.0)
+    values = []
+    linear.ials(
+        problem, linear.initial(problem, 8, 0.1, 0), 12, lambda i, value: values.append(value)
+    )
+    assert len(values) == 12
+    assert all(b <= a * (1 + 1e-6) for a, b in itertools.pairwise(values))
+
+
+def test_a_seed_decides_the_start(train):
+    problem = linear.ials_problem(train, 0.1, 0.01, 1.0)
+    one, same, other = (linear.initial(problem, 8, 0.1, seed) for seed in (0, 0, 1))
+    assert torch.equal(one.users, same.users)
+    assert not torch.equal(one.users, other.users)
+
+
+def test_an_iteration_is_that_of_irspack(train):
+    trainer_module = pytest.importorskip("irspack.recommenders.ials")
+    x = linear.interaction_matrix(train)
+    theirs = trainer_module.IALSRecommender(
+        x, n_components=8, alpha0=0.2, reg=0.03, nu=0.7, solver_type="CHOLESKY", n_threads=1
+    )
+    theirs.trainer = theirs._create_trainer()
+    core = theirs.trainer.core_trainer
+    problem = linear.ials_problem(train, 0.2, 0.03, 0.7)
+    factors = linear.Factors(torch.from_numpy(core.user.copy()), torch.from_numpy(core.item.copy()))
+    core.step(theirs.trainer.solver_config)
+    ours = linear.Solver(problem).step(factors)
+    torch.testing.assert_close(ours.users, torch.from_numpy(core.user), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ours.items, torch.from_numpy(core.item), rtol=1e-3, atol=1e-4)
+
+
+def test_ease_minimises_its_objective(train):
+    x = torch.from_numpy(linear.interaction_matrix(train).toarray()).double()
+    model = linear.ease(x.T @ x, 5.0)
+    b = model.weights().requires_grad_()
+    objective = (x - x @ b).square().sum() + 5.0 * b.square().sum()
+    (slope,) = torch.autograd.grad(objective, b)
+    off = ~torch.eye(train.n_items, dtype=torch.bool)
+    assert slope[off].abs().max() < 1e-10  # the diagonal is held at 0
+    assert not b.diagonal().any()
+    scores = linear.ease(linear.gram(train), 5.0).scores(train)
+    torch.testing.assert_close(scores(7, 31).double(), (x @ b)[7:31], rtol=1e-4, atol=1e-5)
+
+
+def test_the_gram_matrix_is_that_of_the_interactions(train, monkeypatch):
+    x = torch.from_numpy(linear.interaction_matrix(train).toarray())
+    whole = linear.gram(train)
+    monkeypatch.setattr(linear, "SYSTEM_VALUES", 7 * train.n_items)
+    assert torch.equal(whole, x.T @ x)
+    assert torch.equal(linear.gram(train), whole)
+
+
+def test_ease_refuses_what_does_not_fit_before_it_starts():
+    empty = np.zeros(0, np.int32)
+    with pytest.raises(ReclossError, match=r"needs 520000\.0 GB of memory on cpu, .* available"):
+        linear.gram(Interactions(empty, empty, 1, 10**7))
+
+
+@pytest.mark.mirror
+def test_ease_on_real_data_is_that_of_irspack(mirror):
+    irspack = pytest.importorskip("irspack")
+    whole, _ = load(mirror / "gowalla" / "train.txt", mirror / "gowalla" / "test.txt")
+    chosen = (whole.users < 1500) & (whole.items < 800)
+    users, items = whole.users[chosen], whole.items[chosen]
+    part = Interactions(users, items, 1500, 800)
+    theirs = irspack.DenseSLIMRecommender(linear.interaction_matrix(part), reg=80).learn()
+    scores = linear.ease(linear.gram(part), 80.0).scores(part)(0, 1500)
+    expected = torch.from_numpy(sparse.csr_matrix(theirs.get_score(np.arange(1500))).toarray())
+    torch.testing.assert_close(scores, expected.float(), rtol=1e-3, atol=1e-4)
+
+
+def test_irspack_is_there_in_ci():
+    try:
+        import irspack  # noqa: F401
+    except ImportError:
+        missing("no irspack")
