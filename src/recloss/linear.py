@@ -164,8 +164,11 @@ class Solver:
             system = confidence[here, None, None] * (vectors.mT @ vectors)
             system += base + penalty[here, None, None] * eye
             right = (confidence * target)[here, None] * aimed[partners].sum(1)
-            factor = torch.linalg.cholesky(system)
-            out[here] = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
+            if system.device.type == "cuda":
+                factor = torch.linalg.cholesky(system)
+                out[here] = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
+            else:  # PyTorch's batched LU takes half the time of its Cholesky on the CPU
+                out[here] = torch.linalg.solve(system, right)
             low = high
         return out
 
