@@ -1,6 +1,9 @@
 """iALS and EASE against their definitions and against irspack."""
 
 import itertools
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from scipy import sparse
 from recloss import linear
 from recloss.data import Interactions, load
 from recloss.files import ReclossError
+from recloss.split import write
 
 
 @pytest.fixture
@@ -80,26 +84,32 @@ def test_a_seed_decides_the_start(train):
     assert not torch.equal(one.users, other.users)
 
 
-def test_an_iteration_is_that_of_irspack(train):
-    trainer_module = pytest.importorskip("irspack.recommenders.ials")
-    x = linear.interaction_matrix(train)
-    theirs = trainer_module.IALSRecommender(
-        x, n_components=8, alpha0=0.2, reg=0.03, nu=0.7, solver_type="CHOLESKY", n_threads=1
-    )
-    theirs.trainer = theirs._create_trainer()
-    core = theirs.trainer.core_trainer
+def test_irspack_and_ours_agree_on_plain_ials(train):
+    needs_irspack()
     problem = linear.ials_problem(train, 0.2, 0.03, 0.7)
-    factors = linear.Factors(torch.from_numpy(core.user.copy()), torch.from_numpy(core.item.copy()))
-    core.step(theirs.trainer.solver_config)
-    ours = linear.Solver(problem).step(factors)
-    torch.testing.assert_close(ours.users, torch.from_numpy(core.user), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(ours.items, torch.from_numpy(core.item), rtol=1e-3, atol=1e-4)
+    start = linear.initial(problem, 8, 0.5, 0)
+    objectives = [], []
+    theirs = linear.plain_ials(
+        train, 0.2, 0.03, 0.7, start, 4, lambda i, value: objectives[0].append(value)
+    )
+    ours = linear.ials(problem, start, 4, lambda i, value: objectives[1].append(value))
+    assert objectives[0] == pytest.approx(objectives[1], rel=1e-5)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_without_irspack_ours_does_the_work(train, monkeypatch):
+    monkeypatch.setitem(sys.modules, "irspack.recommenders.ials", None)
+    problem = linear.ials_problem(train, 0.2, 0.03, 0.7)
+    start = linear.initial(problem, 8, 0.5, 0)
+    one = linear.plain_ials(train, 0.2, 0.03, 0.7, start, 2)
+    assert torch.equal(one.users, linear.ials(problem, start, 2).users)
 
 
 def test_ease_minimises_its_objective(train):
     x = torch.from_numpy(linear.interaction_matrix(train).toarray()).double()
     model = linear.ease(x.T @ x, 5.0)
-    b = model.weights().requires_grad_()
+    b = model.weights(torch.arange(train.n_items)).requires_grad_()
     objective = (x - x @ b).square().sum() + 5.0 * b.square().sum()
     (slope,) = torch.autograd.grad(objective, b)
     off = ~torch.eye(train.n_items, dtype=torch.bool)
@@ -125,7 +135,9 @@ def test_ease_refuses_what_does_not_fit_before_it_starts():
 
 @pytest.mark.mirror
 def test_ease_on_real_data_is_that_of_irspack(mirror):
-    irspack = pytest.importorskip("irspack")
+    needs_irspack()
+    import irspack
+
     whole, _ = load(mirror / "gowalla" / "train.txt", mirror / "gowalla" / "test.txt")
     chosen = (whole.users < 1500) & (whole.items < 800)
     users, items = whole.users[chosen], whole.items[chosen]
@@ -136,7 +148,21 @@ def test_ease_on_real_data_is_that_of_irspack(mirror):
     torch.testing.assert_close(scores, expected.float(), rtol=1e-3, atol=1e-4)
 
 
-def test_irspack_is_there_in_ci():
+@pytest.mark.parametrize(("model", "reg"), [("ials", 0.1), ("ease", 50.0)])
+def test_the_command_line_writes_a_run(small_split, tmp_path, model, reg):
+    write(tmp_path, small_split, "small", "published", 0.1, 0)
+    command = [sys.executable, "-m", "recloss.linear", model, "--data", tmp_path / "split.npz"]
+    command += ["--manifest", tmp_path / "split.json", "--out", tmp_path, "--reg", reg, "--dim", 4]
+    subprocess.run(list(map(str, command)), check=True)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    # 13 of the 33 items left to rank are liked, 3 of them in test.
+    assert metrics["recall@20"] > 0.9
+    assert (metrics["backbone"], metrics["loss"]) == ("linear", model)
+    assert metrics["settings"]["reg"] == reg
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 1 + metrics["epochs"]
+
+
+def needs_irspack():
     try:
         import irspack  # noqa: F401
     except ImportError:

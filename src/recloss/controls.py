@@ -53,32 +53,30 @@ def main() -> None:
     scores = CONTROLS[arguments.control](split, arguments.seed)
     masked = [split.train, split.valid]
     users, values = Ranking(split.test, masked, torch.device("cpu")).per_user(scores)
-    seconds = round(time.monotonic() - started, 3)
-    metrics = (
-        {
-            "dataset": manifest["dataset"],
-            "backbone": config.CONTROL,
-            "loss": arguments.control,
-            "variant": "base",
-            "seed": arguments.seed,
-            "protocol": manifest["protocol"],
-            "settings": {},
-            "data_hash": manifest["data_hash"],
-            "code_hash": record.code_hash(record.CONTROL_SOURCES),
-            "best_epoch": 0,
-            "epochs": 0,
-            "n_test_users": len(users),
-        }
-        | means(values)
-        | {
-            "train_seconds": 0.0,
-            "eval_seconds": seconds,
-            "peak_memory_mb": round(record.peak_memory_mb(), 1),
-            "threads": arguments.threads,
-        }
-        | record.environment("cpu")
+    seconds = time.monotonic() - started
+    identity = {
+        "dataset": manifest["dataset"],
+        "backbone": config.CONTROL,
+        "loss": arguments.control,
+        "variant": "base",
+        "seed": arguments.seed,
+        "protocol": manifest["protocol"],
+        "settings": {},
+        "data_hash": manifest["data_hash"],
+        "code_hash": record.code_hash(record.CONTROL_SOURCES),
+    }
+    metrics = record.metrics_of(
+        identity,
+        values,
+        "cpu",
+        best_epoch=0,
+        epochs=0,
+        train_seconds=0.0,
+        eval_seconds=seconds,
+        peak_memory_mb=record.peak_memory_mb(),
+        threads=arguments.threads,
     )
-    history = [{"epoch": 0} | means(values) | {"seconds": seconds}]
+    history = [{"epoch": 0} | means(values) | {"seconds": round(seconds, 3)}]
     record.write_run(arguments.out, metrics, history, users, values)
 
 

@@ -19,6 +19,7 @@ DATA_SOURCES = ("seeds", "data", "simulate", "split")
 EVALUATE_SOURCES = ("seeds", "kernels", "kernels_cpu", "kernels_cuda", "evaluate")
 TRAIN_SOURCES = (*EVALUATE_SOURCES, "sampling", "scores", "losses", "models", "optim", "train")
 CONTROL_SOURCES = (*EVALUATE_SOURCES, "controls")
+LINEAR_SOURCES = (*EVALUATE_SOURCES, "linear")
 RENDER_SOURCES = ("stats", "figures", "tables", "report")
 
 
@@ -33,7 +34,7 @@ def code_hash(modules: tuple[str, ...]) -> str:
 
 def environment(device: str) -> dict[str, Any]:
     """Return versions and hardware: what a reader needs to judge a number or its time."""
-    packages = ("recloss", "torch", "numpy", "scipy")
+    packages = ("recloss", "torch", "numpy", "scipy", "numba")
     return {
         "commit": commit(),
         "device": device,
@@ -72,6 +73,37 @@ def peak_memory_mb() -> float:
     """Return the largest resident size of this process so far, in MB (10^6 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def metrics_of(
+    identity: dict[str, Any],
+    values: dict[str, np.ndarray],
+    device: str,
+    *,
+    best_epoch: int,
+    epochs: int,
+    train_seconds: float,
+    eval_seconds: float,
+    peak_memory_mb: float,
+    threads: int,
+) -> dict[str, Any]:
+    """Return what metrics.json says of a run: what it is, how good, at what cost, made with what.
+
+    values: those of `evaluate.Ranking.per_user`; device: its type.
+    """
+    users = len(next(iter(values.values())))
+    return (
+        identity
+        | {"best_epoch": best_epoch, "epochs": epochs, "n_test_users": users}
+        | {name: float(value.mean(dtype=np.float64)) for name, value in values.items()}
+        | {
+            "train_seconds": round(train_seconds, 3),
+            "eval_seconds": round(eval_seconds, 3),
+            "peak_memory_mb": round(peak_memory_mb, 1),
+            "threads": threads,
+        }
+        | environment(device)
+    )
 
 
 def write_run(

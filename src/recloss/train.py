@@ -384,17 +384,16 @@ def main() -> None:
     trainer.run(arguments.checkpoint, hashlib.sha256(text.encode()).hexdigest())
     users, values = trainer.evaluate(on_test=True)
     p = trainer.progress
-    metrics = (
-        identity
-        | {"best_epoch": p.best_epoch, "epochs": p.epoch, "n_test_users": len(users)}
-        | means(values)
-        | {
-            "train_seconds": round(p.train_seconds, 3),
-            "eval_seconds": round(p.eval_seconds, 3),
-            "peak_memory_mb": round(peak_memory_mb(device), 1),
-            "threads": arguments.threads,
-        }
-        | record.environment(device.type)
+    metrics = record.metrics_of(
+        identity,
+        values,
+        device.type,
+        best_epoch=p.best_epoch,
+        epochs=p.epoch,
+        train_seconds=p.train_seconds,
+        eval_seconds=p.eval_seconds,
+        peak_memory_mb=peak_memory_mb(device),
+        threads=arguments.threads,
     )
     record.write_run(arguments.out, metrics, p.history, users, values)
     if arguments.checkpoint is not None:
