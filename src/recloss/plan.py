@@ -29,7 +29,7 @@ def memory_mb(counts: dict[str, int], settings: dict[str, Any]) -> int:
 
     counts: n_users, n_items, n_train. Tables, gradients, Adam's two moments, the best and a saved
     copy (6 x 4 bytes a parameter), ids, scores and their gradients (some 40 bytes each), the pairs
-    as int64, and what is there anyway. Measured on Gowalla: 0.9 GB where this says 1.3 GB.
+    and their order, and what is there anyway. Measured on Gowalla: 0.9 GB where this says 1.3 GB.
     """
     s = settings
     tables = 24 * (counts["n_users"] + counts["n_items"]) * s["dim"]
