@@ -20,6 +20,7 @@ def arguments(tmp_path, small_split, monkeypatch):
     monkeypatch.setattr(bench, "SETTINGS", {"batch_size": 32, "negatives": 8, "dim": 4})
     growth = {"negatives": (4, 8), "dim": (4, 20), "interactions": (100, 200)}
     monkeypatch.setattr(bench, "GROWTH", growth)
+    monkeypatch.setattr(bench, "IALS_DIMS", (4,))
     monkeypatch.setattr(bench, "counts_of", lambda name: TINY)
     monkeypatch.setattr(bench, "devices", lambda: [bench.torch.device("cpu")])
     for name, pairs in (("train", small_split.train), ("test", small_split.test)):
@@ -46,6 +47,7 @@ def test_every_part_is_measured_and_shown(arguments, tmp_path):
         "peak_extra_mb",
         "eval_over_matmul_cpu",
         "slowest_loss_over_mine_plus",
+        "ials_over_irspack",
         "first_step_seconds_cpu",
     }
     assert set(ratios) | {"peak_extra_mb"} == expected  # a step this small may take no new page

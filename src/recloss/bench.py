@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, normalize
 
-from recloss import config, data, losses, plan, record
+from recloss import config, data, linear, losses, plan, record
 from recloss.files import ReclossError, run_cli, write_json
 from recloss.kernels import keep_memory, use_threads
 from recloss.split import Split, split, write
@@ -33,6 +33,7 @@ LOSS = "mine_plus"
 FORMS = ("field", "layers", "tuned")
 STEPS = 20  # of ours in a round
 SHAPES = ("gowalla", "amazon-book")
+IALS_DIMS = (64, 128)
 PEER_WORK = (("ccl", 800), ("bpr", 800), ("bpr", 1))  # SimpleX's loss, and BPR
 GROWTH = {
     "negatives": (100, 200, 400, 800, 1600, 3200),
@@ -378,6 +379,25 @@ def epochs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def ials(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Race an iteration of our weighted iALS solver against irspack's plain one, on Gowalla."""
+    train, rows = gowalla(arguments).train, []
+    device, settings = torch.device("cpu"), (0.1, 0.003, 1.0)
+    for dim in IALS_DIMS:
+        problem = linear.ials_problem(train, *settings)
+        start = linear.initial(problem, dim, 0.1, 0)
+        steps = {
+            "ours": linear.Solver(problem).step,
+            "irspack": linear.irspack_step(train, *settings, start),
+        }
+        works = {
+            name: timed(functools.partial(step, start), 1, device) for name, step in steps.items()
+        }
+        times = race(works, min(arguments.rounds, 5))
+        rows += [{"device": "cpu", "name": n, "dim": dim, "seconds": times[n]} for n in times]
+    return rows
+
+
 def gowalla(arguments: argparse.Namespace) -> Split:
     """Return Gowalla's published split, read from the folder --data."""
     if arguments.data is None:
@@ -393,13 +413,14 @@ PARTS = {
     "growth": growth,
     "startup": startup,
     "epochs": epochs,
+    "ials": ials,
 }
 
 
 def summary(parts: dict[str, dict[str, Any]]) -> dict[str, float]:
     """Return the ratios of measured parts, name to record; of what was not measured, nothing."""
 
-    def median(part: str, **wanted: str) -> float:
+    def median(part: str, **wanted: Any) -> float:
         rows = parts[part]["rows"] if part in parts else []
         found = [row["seconds"]["median"] for row in rows if wanted.items() <= row.items()]
         return found[0] if found else math.nan
@@ -430,6 +451,10 @@ def summary(parts: dict[str, dict[str, Any]]) -> dict[str, float]:
             median("losses", device=device, name=loss) / median("losses", device=device, name=LOSS)
             for device in ("cpu", "cuda")
             for loss in losses.LOSSES
+        ],
+        "ials_over_irspack": [
+            median("ials", name="ours", dim=dim) / median("ials", name="irspack", dim=dim)
+            for dim in IALS_DIMS
         ],
         "first_step_seconds_cpu": [median("startup", device="cpu")],
     }

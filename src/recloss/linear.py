@@ -19,6 +19,7 @@ import psutil
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from recloss import record, seeds
 from recloss.data import Interactions
@@ -234,7 +235,7 @@ def plain_ials(
     step = solver.step
     if start.users.device.type == "cpu" and start.users.dtype == torch.float32:
         with contextlib.suppress(ImportError):
-            step = _irspack_step(train, alpha0, reg, nu, start)
+            step = irspack_step(train, alpha0, reg, nu, start)
     return _iterate(solver, step, start, iterations, log)
 
 
@@ -251,7 +252,7 @@ def _iterate(
     return factors
 
 
-def _irspack_step(
+def irspack_step(
     train: Interactions, alpha0: float, reg: float, nu: float, start: Factors
 ) -> Callable[[Factors], Factors]:
     """Return irspack's iteration; it begins at `start` and goes on from where it was."""
@@ -337,12 +338,17 @@ class Ease:
 
     def scores(self, train: Interactions) -> ScoreBlock:
         """Return a function giving the (high - low, I) scores of users low..high - 1."""
-        x, device = interaction_matrix(train), self.inverse.device
-        diagonal = self.inverse.diagonal()
+        diagonal, first = self.inverse.diagonal(), train.indptr()
+        items = torch.from_numpy(train.items).to(self.inverse.device)
+        keys = torch.from_numpy(train.keys()).to(self.inverse.device)
 
         def block(low: int, high: int) -> Tensor:
-            dense = torch.from_numpy(x[low:high].toarray()).to(device)
-            return dense.sub_((dense @ self.inverse).div_(diagonal))
+            here = slice(first[low], first[high])
+            begins = torch.from_numpy(first[low:high] - first[low]).to(items)
+            # A sum of the few rows of P that a user's items name.
+            scores = embedding_bag(items[here], self.inverse, begins, mode="sum").div_(-diagonal)
+            scores.view(-1)[keys[here] - low * train.n_items] += 1
+            return scores
 
         return block
 

@@ -21,7 +21,7 @@ rule measure:
         gpu=gpus,
         runtime=60,
     params:
-        code=code_hash(TRAIN_SOURCES + ("bench",)),
+        code=code_hash(TRAIN_SOURCES + ("linear", "bench")),
         parts=BENCHMARKS,
     shell:
         "for part in {params.parts}; do"

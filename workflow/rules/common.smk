@@ -28,7 +28,7 @@ try:
 except ReclossError as error:
     raise WorkflowError(str(error))
 
-BENCHMARKS = ["step", "losses", "evaluation", "growth", "startup", "epochs"]
+BENCHMARKS = ["step", "losses", "evaluation", "growth", "startup", "epochs", "ials"]
 RUNS = {run.path: run for run in settings.runs(config)}
 CONTROLS = {run.path: run for run in settings.control_runs(config)}
 
