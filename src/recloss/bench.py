@@ -7,6 +7,7 @@ each figure is the median of the rounds. Rows of a device that is not there are 
 import argparse
 import contextlib
 import functools
+import importlib.util
 import math
 import multiprocessing
 import statistics
@@ -381,6 +382,8 @@ def epochs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def ials(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Race an iteration of our weighted iALS solver against irspack's plain one, on Gowalla."""
+    if importlib.util.find_spec("irspack") is None:
+        return []
     train, rows = gowalla(arguments).train, []
     device, settings = torch.device("cpu"), (0.1, 0.003, 1.0)
     for dim in IALS_DIMS:
