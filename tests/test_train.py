@@ -27,8 +27,7 @@ FAST = {
 
 
 def settings_of(loss, **changes):
-    nodes = config.settings_schema() | config.loss_schema(loss)
-    return {name: node["default"] for name, node in nodes.items()} | FAST | changes
+    return config.default_settings(loss) | FAST | changes
 
 
 def trainer(parts, loss="mine_plus", seed=0, say=lambda line: None, **changes):

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, normalize
 
 from recloss import config, data, linear, losses, plan, record
+from recloss.evaluate import block_users
 from recloss.files import ReclossError, run_cli, write_json
 from recloss.kernels import keep_memory, use_threads
 from recloss.split import Split, split, write
@@ -94,8 +95,7 @@ def counts_of(name: str) -> dict[str, int]:
 
 def settings_of(loss: str, **changes: Any) -> dict[str, Any]:
     """Return the settings of a loss: the schema's defaults, the benchmark's shape, `changes`."""
-    nodes = config.settings_schema() | config.loss_schema(loss)
-    return {name: node["default"] for name, node in nodes.items()} | SETTINGS | changes
+    return config.default_settings(loss) | SETTINGS | changes
 
 
 # Training steps
@@ -328,7 +328,7 @@ def evaluation(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for device in devices():
         trainer = Trainer(parts, LOSS, settings_of(LOSS), 0, device)
         users, items = (table.detach() for table in trainer.model())
-        block = 2**24 // len(items) if device.type == "cpu" else 2**27 // len(items)
+        block = block_users(len(items), device)
 
         def product(users=users, items=items, block=block) -> None:
             for low in range(0, len(users), block):

@@ -55,6 +55,12 @@ def simulation_defaults() -> dict[str, Any]:
     return {name: node["default"] for name, node in nodes.items()}
 
 
+def default_settings(loss: str) -> dict[str, Any]:
+    """Return the schema's defaults of every setting of a loss."""
+    nodes = settings_schema() | loss_schema(loss)
+    return {name: node["default"] for name, node in nodes.items()}
+
+
 def loss_names() -> list[str]:
     """Return the losses that the schema knows, in its order."""
     return list(schema()["$defs"]["loss_settings"]["properties"])
@@ -351,7 +357,7 @@ def settings_from_flags(namespace: argparse.Namespace, loss: str) -> dict[str, A
                 f"its own are: {', '.join(loss_schema(loss)) or 'none'}"
             )
         check_setting(f"--{name.replace('_', '-')}", nodes[name], value)
-    settings = {name: given.get(name, node["default"]) for name, node in nodes.items()}
+    settings = default_settings(loss) | given
     check_settings(loss, settings, loss)
     return settings
 

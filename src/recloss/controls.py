@@ -17,8 +17,7 @@ from recloss.split import Split, load_split
 
 def popularity(split: Split, seed: int) -> ScoreBlock:
     """Score every item by its number of train interactions; the seed is not used."""
-    counts = np.bincount(split.train.items, minlength=split.train.n_items)
-    scores = torch.from_numpy(counts).float()
+    scores = torch.from_numpy(split.train.item_counts()).float()
     return lambda low, high: scores.repeat(high - low, 1)
 
 
@@ -54,17 +53,15 @@ def main() -> None:
     masked = [split.train, split.valid]
     users, values = Ranking(split.test, masked, torch.device("cpu")).per_user(scores)
     seconds = time.monotonic() - started
-    identity = {
-        "dataset": manifest["dataset"],
-        "backbone": config.CONTROL,
-        "loss": arguments.control,
-        "variant": "base",
-        "seed": arguments.seed,
-        "protocol": manifest["protocol"],
-        "settings": {},
-        "data_hash": manifest["data_hash"],
-        "code_hash": record.code_hash(record.CONTROL_SOURCES),
-    }
+    identity = record.identity(
+        manifest,
+        config.CONTROL,
+        arguments.control,
+        "base",
+        arguments.seed,
+        {},
+        record.CONTROL_SOURCES,
+    )
     metrics = record.metrics_of(
         identity,
         values,

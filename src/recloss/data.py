@@ -54,6 +54,10 @@ class Interactions:
         """Return the number of items of each user, int64 (n_users,)."""
         return np.bincount(self.users, minlength=self.n_users)
 
+    def item_counts(self) -> np.ndarray:
+        """Return the number of users of each item, its popularity, int64 (n_items,)."""
+        return np.bincount(self.items, minlength=self.n_items)
+
     def indptr(self) -> np.ndarray:
         """Return row pointers p, int64 (n_users + 1,): u's items are items[p[u]:p[u + 1]]."""
         return np.concatenate(([0], np.cumsum(self.counts())))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recloss import linear
 from recloss.data import Interactions
-from recloss.evaluate import Ranking, dot_scores, means, top_k
+from recloss.evaluate import Mask, Ranking, block_users, dot_scores, means, top_k
 from recloss.files import ReclossError, atomic, run_cli
 from recloss.kernels import use_threads
 from recloss.split import Split, load_split
@@ -96,16 +96,13 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 def changed_lists(one: linear.Factors, other: linear.Factors, train: Interactions) -> float:
     """Return the share of users whose top-20 lists, train items left out, are not the same."""
-    changed, users = 0, one.users.shape[0]
-    keys, first = torch.from_numpy(train.keys()), train.indptr()
-    block = max(1, linear.SYSTEM_VALUES // train.n_items)
+    changed, users, cpu = 0, len(one.users), torch.device("cpu")
+    mask, block = Mask(train, cpu), block_users(train.n_items, cpu)
     for low in range(0, users, block):
-        high = min(low + block, users)
         lists = []
         for factors in (one, other):
-            scores = factors.users[low:high] @ factors.items.T
-            here = keys[first[low] : first[high]] - low * train.n_items
-            scores.view(-1).index_fill_(0, here, -torch.inf)
+            scores = factors.users[low : low + block] @ factors.items.T
+            mask.apply(scores, low)
             lists.append(top_k(scores, min(TOP, train.n_items)))
         changed += int((lists[0] != lists[1]).any(1).sum())
     return changed / users

@@ -52,6 +52,24 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     return ids.gather(1, order)
 
 
+def block_users(n_items: int, device: torch.device) -> int:
+    """Return how many users are scored against all items at a time."""
+    return max(1, BLOCK_VALUES[device.type == "cuda"] // n_items)
+
+
+class Mask:
+    """Pairs to be left out of a ranking, ready on `device`."""
+
+    def __init__(self, pairs: Interactions, device: torch.device) -> None:
+        self.keys, self.first = torch.from_numpy(pairs.keys()).to(device), pairs.indptr()
+
+    def apply(self, scores: Tensor, low: int) -> None:
+        """Write minus infinity into the scores (n, I) of users low..low + n - 1."""
+        n, n_items = scores.shape
+        here = self.keys[self.first[low] : self.first[low + n]] - low * n_items
+        scores.view(-1).index_fill_(0, here, -torch.inf)
+
+
 class Ranking:
     """Ranks all items for every user and compares with the user's items in `test`.
 
@@ -64,9 +82,7 @@ class Ranking:
     ) -> None:
         self.n_items, self.relevant = test.n_items, test.counts()
         self.test_keys = torch.from_numpy(test.keys()).to(device)
-        self.masked = [
-            (torch.from_numpy(pairs.keys()).to(device), pairs.indptr()) for pairs in masked
-        ]
+        self.masks = [Mask(pairs, device) for pairs in masked]
         self.device = device
 
     def per_user(self, score_block: ScoreBlock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -78,15 +94,14 @@ class Ranking:
         n_users, n_items = len(self.relevant), self.n_items
         depth = min(max(CUTOFFS), n_items)
         hits = torch.zeros((n_users, depth), dtype=torch.bool, device=self.device)
-        block = max(1, BLOCK_VALUES[self.device.type == "cuda"] // n_items)
+        block = block_users(n_items, self.device)
         for low in range(0, n_users, block):
             high = min(low + block, n_users)
             if not self.relevant[low:high].any():
                 continue
             scores = score_block(low, high)
-            for keys, first in self.masked:
-                here = keys[first[low] : first[high]] - low * n_items
-                scores.view(-1).index_fill_(0, here, -torch.inf)
+            for mask in self.masks:
+                mask.apply(scores, low)
             ranked = top_k(scores, depth)
             keys = torch.arange(low, high, device=self.device)[:, None] * n_items + ranked
             at = torch.searchsorted(self.test_keys, keys).clamp_(max=len(self.test_keys) - 1)

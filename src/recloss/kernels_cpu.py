@@ -10,7 +10,6 @@ stay in the cache. An entry is the number item << 32 | b << shift | k.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -450,26 +449,21 @@ def _adam_rows(value, grad, mean, square, rows, constants):
             at = stop
 
 
-def adam(
-    values: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    means: Sequence[Tensor],
-    squares: Sequence[Tensor],
-    count: Tensor,
-    rate: Tensor,
-    clip_norm: float,
-) -> None:
-    """See `optim.adam`."""
-    gradients = [g.coalesce() if g.is_sparse else g for g in gradients]
+def adam(state: optim.Adam) -> None:
+    """Move the tables as `optim.Adam.step` says; its count is of this step."""
+    gradients = [t.grad.coalesce() if t.grad.is_sparse else t.grad for t in state.tables]
     factor = 1.0
-    if clip_norm:
+    if state.clip_norm:
         whole = (g.values() if g.is_sparse else g for g in gradients)
         square = sum(_square_sum(g.view(-1).numpy()).sum() for g in whole)
-        factor = min(1.0, clip_norm / (math.sqrt(square) + optim.CLIP_EPSILON))
+        factor = min(1.0, state.clip_norm / (math.sqrt(square) + optim.CLIP_EPSILON))
     beta1, beta2 = optim.BETAS
-    rate, root = float(rate) / (1 - beta1 ** int(count)), 1 / math.sqrt(1 - beta2 ** int(count))
+    count = int(state.count)
+    rate, root = float(state.rate) / (1 - beta1**count), 1 / math.sqrt(1 - beta2**count)
     constants = tuple(map(np.float32, (factor, rate, beta1, beta2, root, optim.EPSILON)))
-    for value, gradient, mean, square in zip(values, gradients, means, squares, strict=True):
+    for value, gradient, mean, square in zip(
+        state.tables, gradients, state.means, state.squares, strict=True
+    ):
         if gradient.is_sparse:
             rows, grad = gradient.indices()[0].numpy(), gradient.values().numpy()
             _adam_rows(value.numpy(), grad, mean.numpy(), square.numpy(), rows, constants)

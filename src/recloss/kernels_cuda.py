@@ -7,7 +7,6 @@ under `torch.use_deterministic_algorithms` it is summed item by item after a sta
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -362,34 +361,27 @@ def _adam(
     tl.store(values + at, value, mask=mask)
 
 
-def adam(
-    values: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    means: Sequence[Tensor],
-    squares: Sequence[Tensor],
-    count: Tensor,
-    rate: Tensor,
-    clip_norm: float,
-) -> None:
-    """See `optim.adam`."""
-    sums = torch.empty(PARTS * len(values), device=count.device)
-    if clip_norm:
+def adam(state: optim.Adam) -> None:
+    """Move the tables as `optim.Adam.step` says; its count is of this step."""
+    gradients = [table.grad for table in state.tables]
+    sums = torch.empty(PARTS * len(gradients), device=state.count.device)
+    if state.clip_norm:
         for gradient, part in zip(gradients, sums.split(PARTS), strict=True):
             _square_sums[(PARTS,)](part, gradient, gradient.numel(), BLOCK=PARAMETERS)
-    for tensors in zip(values, gradients, means, squares, strict=True):
+    for tensors in zip(state.tables, gradients, state.means, state.squares, strict=True):
         n = tensors[0].numel()
         _adam[(triton.cdiv(n, PARAMETERS),)](
             *tensors,
             n,
             sums,
             len(sums),
-            count,
-            rate,
-            clip_norm,
+            state.count,
+            state.rate,
+            state.clip_norm,
             optim.CLIP_EPSILON,
             *map(math.log, optim.BETAS),
             optim.EPSILON,
-            CLIP=clip_norm > 0,
+            CLIP=state.clip_norm > 0,
             SUMS=triton.next_power_of_2(len(sums)),
             BLOCK=PARAMETERS,
         )

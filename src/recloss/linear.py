@@ -69,7 +69,7 @@ def ials_problem(
     r_u = reg (|I_u| + alpha0 I)^nu, s_i = reg (|U_i| + alpha0 U)^nu.
     """
     per_user = torch.from_numpy(train.counts()).to(device, dtype)
-    per_item = torch.from_numpy(np.bincount(train.items, minlength=train.n_items)).to(device, dtype)
+    per_item = torch.from_numpy(train.item_counts()).to(device, dtype)
     ones = torch.ones_like(per_user)
     return Problem(
         train,
@@ -109,10 +109,9 @@ class Solver:
         self.problem = problem
         train, device = problem.train, problem.confidence.device
         by_item = np.argsort(train.items, kind="stable")
-        per_item = np.bincount(train.items, minlength=train.n_items)
         self.of_users = _Side(train.indptr(), torch.from_numpy(train.items).long().to(device))
         self.of_items = _Side(
-            np.concatenate(([0], np.cumsum(per_item))),
+            np.concatenate(([0], np.cumsum(train.item_counts()))),
             torch.from_numpy(train.users[by_item]).long().to(device),
         )
 
@@ -156,12 +155,13 @@ class Solver:
         weighted, aimed = (torch.cat([x, x.new_zeros(1, dim)]) for x in (weighted, aimed))
         degree = np.diff(side.first)
         order = np.argsort(degree, kind="stable")
+        ascending = degree[order]
         out = torch.empty((n, dim), dtype=fixed.dtype, device=fixed.device)
         low = 0
         while low < n:
-            high = _block_end(degree[order], low, dim)
+            high = _block_end(ascending, low, dim)
             rows = order[low:high]
-            width = int(degree[rows[-1]])
+            width = int(ascending[high - 1])
             slots = side.first[rows, None] + np.arange(width)
             missing = np.arange(width) >= degree[rows, None]
             slots[missing] = 0
@@ -411,17 +411,9 @@ def main() -> None:
     for row in history:
         row |= dict.fromkeys(values, "")
     history[-1] |= means(values)
-    identity = {
-        "dataset": manifest["dataset"],
-        "backbone": "linear",
-        "loss": a.model,
-        "variant": a.variant,
-        "seed": a.seed,
-        "protocol": manifest["protocol"],
-        "settings": settings,
-        "data_hash": manifest["data_hash"],
-        "code_hash": record.code_hash(record.LINEAR_SOURCES),
-    }
+    identity = record.identity(
+        manifest, "linear", a.model, a.variant, a.seed, settings, record.LINEAR_SOURCES
+    )
     metrics = record.metrics_of(
         identity,
         values,

@@ -75,6 +75,29 @@ def peak_memory_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
+def identity(
+    manifest: dict[str, Any],
+    backbone: str,
+    loss: str,
+    variant: str,
+    seed: int,
+    settings: dict[str, Any],
+    sources: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return what a run is: its data (a split's manifest), model, settings and code."""
+    return {
+        "dataset": manifest["dataset"],
+        "backbone": backbone,
+        "loss": loss,
+        "variant": variant,
+        "seed": seed,
+        "protocol": manifest["protocol"],
+        "settings": settings,
+        "data_hash": manifest["data_hash"],
+        "code_hash": code_hash(sources),
+    }
+
+
 def metrics_of(
     identity: dict[str, Any],
     values: dict[str, np.ndarray],

@@ -147,7 +147,7 @@ class Sampler:
         device: torch.device,
     ) -> None:
         self.seed, self.device = seed, device
-        popularity = np.bincount(train.items, minlength=train.n_items).astype(np.float64)
+        popularity = train.item_counts().astype(np.float64)
         q = popularity**exponent / np.sum(popularity**exponent)
         if exclude_positives and train.counts().max() >= np.count_nonzero(q):
             user = train.counts().argmax()

@@ -1,4 +1,4 @@
-"""Scores of a batch of users against sampled items: the one place where kernels go."""
+"""Scores of a batch of users against sampled items, as one differentiable operator."""
 
 from typing import Any
 

@@ -361,17 +361,15 @@ def main() -> None:
         torch.use_deterministic_algorithms(True)
     manifest = json.loads(arguments.manifest.read_text())
     label = f"{manifest['dataset']} {arguments.loss} {arguments.variant} seed{arguments.seed}"
-    identity = {
-        "dataset": manifest["dataset"],
-        "backbone": config.BACKBONE,
-        "loss": arguments.loss,
-        "variant": arguments.variant,
-        "seed": arguments.seed,
-        "protocol": manifest["protocol"],
-        "settings": settings,
-        "data_hash": manifest["data_hash"],
-        "code_hash": record.code_hash(record.TRAIN_SOURCES),
-    }
+    identity = record.identity(
+        manifest,
+        config.BACKBONE,
+        arguments.loss,
+        arguments.variant,
+        arguments.seed,
+        settings,
+        record.TRAIN_SOURCES,
+    )
     trainer = Trainer(
         load_split(arguments.data),
         arguments.loss,
