@@ -10,6 +10,7 @@ import torch
 from conftest import backend
 
 from recloss import config
+from recloss.evaluate import Ranking, dot_scores
 from recloss.files import ReclossError
 from recloss.losses import LOSSES
 from recloss.split import split, write
@@ -186,6 +187,11 @@ def test_heldout_picks_the_epoch_on_validation(small_split):
     assert run.progress.best == pytest.approx(on_validation)
     users, _ = run.evaluate(on_test=True)
     assert len(users) == 60
+    watching = trainer(parts, watch_test=True)
+    watching.run()
+    assert same(tables(run), tables(watching))
+    noted = watching.progress.history[watching.progress.best_epoch - 1]["test recall@20"]
+    assert noted == pytest.approx(watching.evaluate(on_test=True)[1]["recall@20"].mean(), rel=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{}, {"schedule": "constant"}, {"dropout": 0.2}], ids=str)
@@ -260,6 +266,11 @@ def test_the_command_line_trains_without_a_workflow(small_split, tmp_path):
         assert arrays["recall@20"].dtype == np.float32
         assert arrays["recall@20"].mean() == pytest.approx(metrics["recall@20"], rel=1e-6)
         assert len(arrays["users"]) == metrics["n_test_users"] == 60
+    with np.load(tmp_path / "out" / "vectors.npz", allow_pickle=False) as arrays:
+        vectors = [torch.from_numpy(arrays[name]) for name in ("users", "items")]
+    ranking = Ranking(small_split.test, [small_split.train], CPU)
+    values = ranking.per_user(dot_scores(*vectors, cosine=True))[1]
+    assert values["ndcg@20"].mean() == pytest.approx(metrics["ndcg@20"], rel=1e-6)
     history = (tmp_path / "out" / "history.csv").read_text().splitlines()
     assert len(history) == 1 + metrics["epochs"]
     assert not (tmp_path / "c.pt").exists()

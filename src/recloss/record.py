@@ -7,12 +7,14 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from recloss.data import write_arrays
 from recloss.files import atomic, write_json
 
 DATA_SOURCES = ("seeds", "data", "simulate", "split")
@@ -135,15 +137,17 @@ def write_run(
     history: list[dict[str, Any]],
     users: np.ndarray,
     values: dict[str, np.ndarray],
+    vectors: Sequence[np.ndarray] = (),
 ) -> None:
     """Write per_user.npz, history.csv and, last, metrics.json, each whole or not at all.
 
-    users (n,) int32 and, in `values`, recall@20 and ndcg@20 (n,) float32 of each.
+    users (n,) int32 and, in `values`, recall@20 and ndcg@20 (n,) float32 of each. Of a model that
+    has vectors, users (U, D) and items (I, D), also vectors.npz.
     """
-    with atomic(out / "per_user.npz") as path:
-        np.savez_compressed(
-            path, users=users, **{"recall@20": values["recall@20"], "ndcg@20": values["ndcg@20"]}
-        )
+    if vectors:
+        write_arrays(out / "vectors.npz", dict(zip(("users", "items"), vectors, strict=True)))
+    kept = {name: values[name] for name in ("recall@20", "ndcg@20")}
+    write_arrays(out / "per_user.npz", {"users": users} | kept)
     with atomic(out / "history.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()

@@ -259,22 +259,31 @@ class Trainer:
             p.train_seconds += trained - started
             if p.epoch % s["eval_every"] == 0 or p.epoch == s["max_epochs"]:
                 metrics = means(self.evaluate(on_test)[1])
+                watched = {}
+                if s["watch_test"] and not on_test:
+                    watched = {f"test {k}": v for k, v in means(self.evaluate(True)[1]).items()}
                 p.eval_seconds += time.monotonic() - trained
-                self._after_evaluation(loss, metrics)
+                self._after_evaluation(loss, metrics, watched)
             now = time.monotonic()
             if checkpoint is not None and cost <= CHECKPOINT_SHARE * (now - saved):
                 self._save(checkpoint, fingerprint)
                 saved, cost = time.monotonic(), time.monotonic() - now
         self.model.load_state_dict(self.best)
 
-    def _after_evaluation(self, loss: float, metrics: dict[str, float]) -> None:
-        """Note the evaluation, keep the best tables, and act on a plateau."""
+    def _after_evaluation(
+        self, loss: float, metrics: dict[str, float], watched: dict[str, float]
+    ) -> None:
+        """Note the evaluation, keep the best tables, and act on a plateau.
+
+        `watched` is only noted: nothing is picked by it.
+        """
         s, p = self.settings, self.progress
         improved = metrics[s["monitor"]] > p.best
         seconds = p.train_seconds + p.eval_seconds
         p.history.append(
             {"epoch": p.epoch, "train_loss": loss, "learning_rate": p.learning_rate}
             | metrics
+            | watched
             | {"seconds": round(seconds, 3)}
         )
         rest = seconds / p.epoch * (s["max_epochs"] - p.epoch)
@@ -334,7 +343,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m recloss.train",
         description="Train one loss on one data set with one seed and write metrics.json, "
-        "history.csv and per_user.npz.",
+        "history.csv, per_user.npz and vectors.npz.",
     )
     p.add_argument("--data", type=Path, required=True, help="split.npz written by recloss.split")
     p.add_argument("--manifest", type=Path, required=True, help="split.json beside it")
@@ -393,7 +402,8 @@ def main() -> None:
         peak_memory_mb=peak_memory_mb(device),
         threads=arguments.threads,
     )
-    record.write_run(arguments.out, metrics, p.history, users, values)
+    vectors = [table.detach().cpu().numpy() for table in trainer.model()]
+    record.write_run(arguments.out, metrics, p.history, users, values, vectors)
     if arguments.checkpoint is not None:
         arguments.checkpoint.unlink(missing_ok=True)
 

@@ -1,8 +1,8 @@
 """Training runs and control rankings.
 
 REQUIRED INPUTS: <results>/data/{dataset}/split.npz and split.json.
-OUTPUTS: <results>/train/{dataset}/{backbone}/{loss}/{variant}/seed{seed}/metrics.json, history.csv
-and per_user.npz.
+OUTPUTS: <results>/train/{dataset}/{backbone}/{loss}/{variant}/seed{seed}/metrics.json, history.csv,
+per_user.npz and, of a trained model, vectors.npz.
 
 What retrains: other settings, another code hash, another manifest. The arrays themselves are
 ancient() and the manifest is compared by content, so that touching or moving files does not.
@@ -18,6 +18,7 @@ rule train:
         metrics="<results>/train/{dataset}/mf/{loss}/{variant}/seed{seed}/metrics.json",
         history="<results>/train/{dataset}/mf/{loss}/{variant}/seed{seed}/history.csv",
         per_user="<results>/train/{dataset}/mf/{loss}/{variant}/seed{seed}/per_user.npz",
+        vectors="<results>/train/{dataset}/mf/{loss}/{variant}/seed{seed}/vectors.npz",
     log:
         "<logs>/train/{dataset}/mf/{loss}/{variant}/seed{seed}.log",
     benchmark:
