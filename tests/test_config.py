@@ -62,7 +62,10 @@ REFUSED = [
     (("loss_settings", "ccl", "temperature"), 1, "loss_settings.ccl.temperature: unknown key"),
     (("loss_settings", "ccll"), {}, "loss_settings.ccll: unknown key; allowed: bpr, softmax"),
     (("losses",), ["mine", "cll"], "losses: no loss 'cll'; known: bpr, softmax"),
-    (("losses",), [], "losses: [] should be non-empty"),
+    (("seeds",), [], "seeds: [] should be non-empty"),
+    (("linear",), ["slim"], "linear[0]: 'slim' is not allowed; allowed: ials, ease"),
+    (("linear_settings", "ease", "alpha0"), 1, "linear_settings.ease.alpha0: unknown key; allowed"),
+    (("grids", 0, "loss"), "slim", "grids[0].loss: no loss 'slim'; known: bpr, softmax"),
     (("seeds",), [0, 0], "seeds: [0, 0] has non-unique elements"),
     (("protocol",), "test", "protocol: 'test' is not allowed; allowed: published, heldout"),
     (("datasets", 0, "name"), "a/b", "datasets[0].name: 'a/b' does not match"),
@@ -147,7 +150,7 @@ def test_the_most_specific_setting_wins():
 def test_the_paper_has_the_runs_that_its_counts_say():
     full = config.load(PAPER)
     main, runs = list(config.main_runs(full)), config.runs(full)
-    assert len(main) == 3 * 12 * 5
+    assert len(main) == 3 * (12 * 5 + 5 + 1)  # losses, iALS, EASE
     # 35 + 7 grid points a data set, of which one each is the main table's own.
     assert len(runs) == len(main) + 3 * (35 + 7) - 3 * 2
     assert len({run.path for run in runs}) == len(runs)

@@ -1,10 +1,10 @@
 """The certificates hold where they must, fail where they must, and the identities are proved."""
 
-import csv
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import sympy
 import torch
@@ -37,7 +37,7 @@ def test_another_mapping_fails(small_split, monkeypatch, wrong):
     monkeypatch.setattr(debiasing, "mapped_ials", mapped)
     rows = list(debiasing.ials_certificates(small_split.train, P, 0.01, 2.0, 0, 3))
     failed = {row["certificate"] for row in rows if not row["passed"]}
-    assert {"iALS half-step", "iALS objective", "iALS training"} <= failed
+    assert {"half-step", "objective", "training"} <= failed
 
 
 def test_the_debiased_problem_is_its_definition(small_split):
@@ -55,7 +55,7 @@ def test_the_debiased_problem_is_its_definition(small_split):
         penalty += (plain.item_penalty * factors.items.square().sum(1)).sum()
         return float((x * (y - 1).square()).sum() + unobserved + penalty)
 
-    points = [linear.initial(plain, 4, 2.0, seed) for seed in (0, 1)]
+    points = [linear.initial(train, 4, 2.0, seed, dtype=torch.float64) for seed in (0, 1)]
     ours, theirs = ([f(point) for point in points] for f in (solver.objective, formula))
     assert ours[0] - ours[1] == pytest.approx(theirs[0] - theirs[1], rel=1e-10)
 
@@ -68,12 +68,42 @@ def test_a_beta_of_one_or_more_is_refused(small_split):
 @pytest.mark.parametrize(("tau", "kappa"), [(0.01, 0.5), (0.3, 3.0)])
 def test_scaled_ease_minimises_debiased_ease_and_unscaled_does_not(small_split, tau, kappa):
     train = small_split.train
-    model = linear.ease(linear.gram(train), 5.0)
-    row = debiasing.ease_certificate(train, model, 5.0, tau, kappa, 10, 0)
-    assert row["passed"]
     columns = torch.arange(train.n_items)
-    weights = model.weights(columns)
+    weights = linear.ease_columns(train, 5.0, columns)
+    certificate = debiasing.ease_certificate(train, weights, columns, 5.0, tau, kappa)
+    assert certificate["passed"]
+    assert certificate["value"] < 1e-10
     assert debiasing.ease_slope(train, weights, columns, 5.0 / (1 - tau), tau, kappa) > 0.1
+
+
+def test_without_the_condition_on_weights_ease_is_solved_column_by_column(small_split, monkeypatch):
+    """With weights that meet the condition the general solver finds scaled EASE: no list moves."""
+    rows = list(debiasing.unequal_weights(small_split, 5.0, 0.1, 0.5))
+    assert [row["certificate"].split(", ")[-1] for row in rows] == [
+        *("rankings", "recall@20", "ndcg@20")
+    ]
+    assert rows[0]["value"] > 0
+    # kappa = tau- makes c+ = c- kappa / tau- of c+ = c- = 1: what is left is EASE.
+    met = list(debiasing.unequal_weights(small_split, 5.0 / 0.9, 0.1, 0.9))
+    plain = list(debiasing.unequal_weights(small_split, 5.0, 0.0, 1.0))
+    assert plain[0]["value"] == 0
+    assert met[0]["value"] <= rows[0]["value"]
+    none = list(debiasing.unequal_weights(small_split, 5.0, 0.1, 3.0))
+    assert [row["passed"] for row in none] == [None]
+    assert none[0]["value"] < 0
+
+
+def test_a_split_is_reduced_to_its_popular_items(small_split):
+    small = debiasing.popular_items(small_split, 7)
+    counts = small_split.train.item_counts()
+    top = np.sort(np.argsort(-counts, kind="stable")[:7])
+    assert np.array_equal(small.train.item_counts(), counts[top])
+    assert small.train.n_items == 7
+    assert small.train.counts().min() > 0
+    kept = np.isin(small_split.test.items, top) & np.isin(
+        small_split.test.users, small_split.train.users[np.isin(small_split.train.items, top)]
+    )
+    assert len(small.test) == kept.sum()
 
 
 def test_descent_finds_scaled_ease_from_any_start(small_split):
@@ -133,15 +163,27 @@ def test_the_identities_are_proved_symbolically():
     assert sympy.simplify(best[0] - best[1] / (1 - beta)) == 0
 
 
+def test_users_whose_beta_would_reach_one_are_held(small_split):
+    rows = list(debiasing.unequal_users(small_split, P, 0.5, 0, 2))
+    assert rows[0]["certificate"] == "kappa by user, held"
+    # kappa = 0.5 x 40 / 7 is above 0.9 x 0.5 / 0.2 for every user.
+    assert rows[0]["value"] == 1
+    assert [row["passed"] for row in rows] == [None] * 4
+
+
 def test_the_command_line_writes_every_certificate(small_split, tmp_path):
     write(tmp_path, small_split, "small", "published", 0.1, 0)
     command = [sys.executable, "-m", "recloss.debiasing", "--data", tmp_path / "split.npz"]
     command += ["--manifest", tmp_path / "split.json", "--out", tmp_path / "debiasing.csv"]
-    command += ["--dim", 4, "--tau", 0.01, "--kappa", 0.5, 1, "--ease-reg", 5]
+    command += ["--tau", 0.01, "--kappa", 0.5, 20, "--ials", '{"dim": 4}', "--ease", '{"reg": 5}']
     subprocess.run(list(map(str, command)), check=True)
-    rows = list(csv.DictReader((tmp_path / "debiasing.csv").open()))
-    assert len(rows) == 2 * 6 + 3
-    assert {row["dataset"] for row in rows} == {"small"}
-    measured = [row for row in rows if not row["passed"]]
-    assert all("kappa by user" in row["certificate"] for row in measured)
-    assert len(measured) == 3
+    frame = pd.read_csv(tmp_path / "debiasing.csv")
+    assert set(frame["dataset"]) == {"small"}
+    certified = frame[frame["passed"].notna()]
+    assert certified["passed"].all()
+    assert list(certified["model"]) == ["ials"] * 5 + ["ease"] * 2
+    # kappa 20 leaves neither model of these weights a minimum: said, not failed.
+    assert set(frame.loc[frame["kappa"] == 20, "certificate"]) == {
+        *("condition", "minimiser", "weights c+ = c- = 1")
+    }
+    assert frame["kappa"].isna().sum() == 4  # kappa by user

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import missing
@@ -14,7 +15,7 @@ from scipy import sparse
 from recloss import linear
 from recloss.data import Interactions, load
 from recloss.files import ReclossError
-from recloss.split import write
+from recloss.split import split, write
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_each_half_step_is_the_exact_minimum(train, monkeypatch, blocks):
     monkeypatch.setattr(linear, "SYSTEM_VALUES", blocks)
     problem = varied(train)
     solver = linear.Solver(problem)
-    start = linear.initial(problem, 6, 1.0, 0)
+    start = linear.initial(train, 6, 1.0, 0, dtype=torch.float64)
     users = solver.solve_users(start.items).requires_grad_()
     (slope,) = torch.autograd.grad(dense_objective(problem, users, start.items), users)
     assert slope.abs().max() < 1e-10
@@ -70,16 +71,14 @@ def test_each_half_step_is_the_exact_minimum(train, monkeypatch, blocks):
 def test_the_objective_never_increases(train):
     problem = linear.ials_problem(train, 0.1, 0.01, 1.0)
     values = []
-    linear.ials(
-        problem, linear.initial(problem, 8, 0.1, 0), 12, lambda i, value: values.append(value)
-    )
+    start = linear.initial(train, 8, 0.1, 0)
+    linear.ials(problem, start, 12, lambda i, value: values.append(value))
     assert len(values) == 12
     assert all(b <= a * (1 + 1e-6) for a, b in itertools.pairwise(values))
 
 
 def test_a_seed_decides_the_start(train):
-    problem = linear.ials_problem(train, 0.1, 0.01, 1.0)
-    one, same, other = (linear.initial(problem, 8, 0.1, seed) for seed in (0, 0, 1))
+    one, same, other = (linear.initial(train, 8, 0.1, seed) for seed in (0, 0, 1))
     assert torch.equal(one.users, same.users)
     assert not torch.equal(one.users, other.users)
 
@@ -87,7 +86,7 @@ def test_a_seed_decides_the_start(train):
 def test_irspack_and_ours_agree_on_plain_ials(train):
     needs_irspack()
     problem = linear.ials_problem(train, 0.2, 0.03, 0.7)
-    start = linear.initial(problem, 8, 0.5, 0)
+    start = linear.initial(train, 8, 0.5, 0)
     objectives = [], []
     theirs = linear.plain_ials(
         train, 0.2, 0.03, 0.7, start, 4, lambda i, value: objectives[0].append(value)
@@ -101,7 +100,7 @@ def test_irspack_and_ours_agree_on_plain_ials(train):
 def test_without_irspack_ours_does_the_work(train, monkeypatch):
     monkeypatch.setitem(sys.modules, "irspack.recommenders.ials", None)
     problem = linear.ials_problem(train, 0.2, 0.03, 0.7)
-    start = linear.initial(problem, 8, 0.5, 0)
+    start = linear.initial(train, 8, 0.5, 0)
     one = linear.plain_ials(train, 0.2, 0.03, 0.7, start, 2)
     assert torch.equal(one.users, linear.ials(problem, start, 2).users)
 
@@ -148,18 +147,38 @@ def test_ease_on_real_data_is_that_of_irspack(mirror):
     torch.testing.assert_close(scores, expected.float(), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("model", "reg"), [("ials", 0.1), ("ease", 50.0)])
-def test_the_command_line_writes_a_run(small_split, tmp_path, model, reg):
-    write(tmp_path, small_split, "small", "published", 0.1, 0)
-    command = [sys.executable, "-m", "recloss.linear", model, "--data", tmp_path / "split.npz"]
-    command += ["--manifest", tmp_path / "split.json", "--out", tmp_path, "--reg", reg, "--dim", 4]
-    subprocess.run(list(map(str, command)), check=True)
+@pytest.mark.parametrize(
+    ("model", "flags"), [("ials", "--reg 0.1 --dim 4"), ("ease", "--reg 50")], ids=str
+)
+@pytest.mark.parametrize("protocol", ["published", "heldout"])
+def test_the_command_line_writes_a_run(small_split, tmp_path, model, flags, protocol):
+    parts = split(small_split.train, small_split.test, protocol, 0.3)
+    write(tmp_path, parts, "small", protocol, 0.3, 0)
+    done = command(tmp_path, model, *flags.split())
+    assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     # 13 of the 33 items left to rank are liked, 3 of them in test.
     assert metrics["recall@20"] > 0.9
     assert (metrics["backbone"], metrics["loss"]) == ("linear", model)
-    assert metrics["settings"]["reg"] == reg
-    assert len((tmp_path / "history.csv").read_text().splitlines()) == 1 + metrics["epochs"]
+    assert metrics["settings"].items() >= {"reg": 0.1 if model == "ials" else 50}.items()
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert list(history["epoch"]) == list(range(1, metrics["epochs"] + 1))
+    on_test = history["ndcg@20"].iloc[-1] == pytest.approx(metrics["ndcg@20"], rel=1e-6)
+    assert on_test == (protocol == "published")
+    assert (tmp_path / "vectors.npz").exists() == (model == "ials")
+
+
+def test_a_setting_of_the_other_model_is_refused(small_split, tmp_path):
+    write(tmp_path, small_split, "small", "published", 0.1, 0)
+    done = command(tmp_path, "ease", "--alpha0", "0.1")
+    assert done.returncode == 1
+    assert done.stderr == "error: --alpha0: ease has no such setting; its own are: reg\n"
+
+
+def command(folder, model, *flags):
+    call = [sys.executable, "-m", "recloss.linear", model, "--data", folder / "split.npz"]
+    call += ["--manifest", folder / "split.json", "--out", folder, "--device", "cpu", *flags]
+    return subprocess.run(list(map(str, call)), capture_output=True, text=True)
 
 
 def needs_irspack():

@@ -388,7 +388,7 @@ def ials(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     device, settings = torch.device("cpu"), (0.1, 0.003, 1.0)
     for dim in IALS_DIMS:
         problem = linear.ials_problem(train, *settings)
-        start = linear.initial(problem, dim, 0.1, 0)
+        start = linear.initial(train, dim, 0.1, 0)
         steps = {
             "ours": linear.Solver(problem).step,
             "irspack": linear.irspack_step(train, *settings, start),

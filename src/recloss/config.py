@@ -20,6 +20,7 @@ from recloss import data
 from recloss.files import ReclossError, atomic, run_cli
 
 BACKBONE = "mf"
+LINEAR = "linear"
 CONTROL = "control"
 
 
@@ -49,16 +50,31 @@ def loss_schema(loss: str) -> dict[str, dict[str, Any]]:
     return {name: _resolved(node) for name, node in own.items()}
 
 
+def _linear_schema() -> dict[str, dict[str, Any]]:
+    return schema()["$defs"]["linear_settings"]["properties"]
+
+
+def backbone_of(model: str) -> str:
+    """Return `linear` for a linear model, else the backbone that losses train."""
+    return LINEAR if model in _linear_schema() else BACKBONE
+
+
+def model_schema(model: str) -> dict[str, dict[str, Any]]:
+    """Return the schema of every setting of a loss or a linear model, by name."""
+    if backbone_of(model) == LINEAR:
+        return _linear_schema()[model]["properties"]
+    return settings_schema() | loss_schema(model)
+
+
 def simulation_defaults() -> dict[str, Any]:
     """Return the parameters of the simulated data set where nothing else is said."""
     nodes = schema()["properties"]["datasets"]["items"]["properties"]["simulate"]["properties"]
     return {name: node["default"] for name, node in nodes.items()}
 
 
-def default_settings(loss: str) -> dict[str, Any]:
-    """Return the schema's defaults of every setting of a loss."""
-    nodes = settings_schema() | loss_schema(loss)
-    return {name: node["default"] for name, node in nodes.items()}
+def default_settings(model: str) -> dict[str, Any]:
+    """Return the schema's defaults of every setting of a loss or a linear model."""
+    return {name: node["default"] for name, node in model_schema(model).items()}
 
 
 def loss_names() -> list[str]:
@@ -187,14 +203,17 @@ def _check(config: dict[str, Any]) -> None:
         where = f"configuration: grids[{index}]"
         if [other["name"] for other in config["grids"]].count(grid["name"]) > 1:
             raise ReclossError(f"{where}.name: {grid['name']!r} is used twice; rename one")
-        if grid["loss"] not in known:
-            raise ReclossError(f"{where}.loss: no loss {grid['loss']!r}; known: {', '.join(known)}")
+        models = [*known, *_linear_schema()]
+        if grid["loss"] not in models:
+            raise ReclossError(
+                f"{where}.loss: no loss {grid['loss']!r}; known: {', '.join(models)}"
+            )
         for dataset in grid["datasets"]:
             if dataset not in names:
                 raise ReclossError(
                     f"{where}.datasets: {dataset!r} is not in datasets ({', '.join(names)})"
                 )
-        nodes = settings_schema() | loss_schema(grid["loss"])
+        nodes = model_schema(grid["loss"])
         for key, values in grid["over"].items():
             if key not in nodes:
                 raise ReclossError(
@@ -233,25 +252,30 @@ def check_settings(loss: str, settings: dict[str, Any], where: str) -> None:
         )
 
 
-def settings_for(config: dict[str, Any], dataset: str, loss: str) -> dict[str, Any]:
-    """Return the settings of a loss on a data set, the most specific entry winning.
+def settings_for(config: dict[str, Any], dataset: str, model: str) -> dict[str, Any]:
+    """Return the settings of a loss or linear model on a data set, the most specific entry winning.
 
-    Order: `settings`, the data set's `settings`, the schema's defaults of the loss,
-    `loss_settings`, the data set's `loss_settings`.
+    Order for a loss: `settings`, the data set's `settings`, the schema's defaults of the loss,
+    `loss_settings`, the data set's `loss_settings`. For a linear model: the schema's defaults,
+    `linear_settings`, the data set's `linear_settings`.
     """
     entry = next(entry for entry in config["datasets"] if entry["name"] == dataset)
+    if backbone_of(model) == LINEAR:
+        common, key, own = {}, "linear_settings", model_schema(model)
+    else:
+        common = config["settings"] | entry.get("settings", {})
+        key, own = "loss_settings", loss_schema(model)
     return (
-        config["settings"]
-        | entry.get("settings", {})
-        | {name: node["default"] for name, node in loss_schema(loss).items()}
-        | config["loss_settings"].get(loss, {})
-        | entry.get("loss_settings", {}).get(loss, {})
+        common
+        | {name: node["default"] for name, node in own.items()}
+        | config[key].get(model, {})
+        | entry.get(key, {}).get(model, {})
     )
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: data set, backbone, loss, variant of its settings, seed."""
+    """One training run: data set, backbone, loss or linear model, variant of settings, seed."""
 
     dataset: str
     backbone: str
@@ -273,11 +297,15 @@ def variant_name(changes: dict[str, Any]) -> str:
 
 
 def main_runs(config: dict[str, Any]) -> Iterator[Run]:
-    """Yield the runs of the main table: data sets x losses x seeds."""
-    for dataset, loss in itertools.product(config["datasets"], config["losses"]):
-        settings = settings_for(config, dataset["name"], loss)
-        for seed in config["seeds"]:
-            yield Run(dataset["name"], BACKBONE, loss, "base", seed, settings)
+    """Yield the runs of the main table: data sets x losses and linear models x seeds.
+
+    EASE draws nothing at random: its first seed stands for all.
+    """
+    models = [*config["losses"], *config["linear"]]
+    for dataset, model in itertools.product(config["datasets"], models):
+        settings = settings_for(config, dataset["name"], model)
+        for seed in config["seeds"][: 1 if model == "ease" else None]:
+            yield Run(dataset["name"], backbone_of(model), model, "base", seed, settings)
 
 
 def control_runs(config: dict[str, Any]) -> Iterator[Run]:
@@ -295,7 +323,8 @@ def grid_runs(config: dict[str, Any], grid: dict[str, Any]) -> Iterator[Run]:
             changes = {key: value for key, value in point.items() if value != base[key]}
             for seed in grid["seeds"]:
                 name = variant_name(changes)
-                yield Run(dataset, BACKBONE, grid["loss"], name, seed, base | point)
+                backbone = backbone_of(grid["loss"])
+                yield Run(dataset, backbone, grid["loss"], name, seed, base | point)
 
 
 def runs(config: dict[str, Any]) -> list[Run]:
@@ -321,10 +350,13 @@ def _value(text: str) -> Any:
         return text
 
 
-def add_setting_flags(parser: argparse.ArgumentParser) -> None:
+def add_setting_flags(parser: argparse.ArgumentParser, backbone: str = BACKBONE) -> None:
     """Add a flag per setting of the schema; what is not given stays out of the namespace."""
-    groups = {"settings of every loss": settings_schema()}
-    groups |= {f"settings of {loss}": loss_schema(loss) for loss in loss_names()}
+    if backbone == LINEAR:
+        groups = {f"settings of {m}": model_schema(m) for m in _linear_schema()}
+    else:
+        groups = {"settings of every loss": settings_schema()}
+        groups |= {f"settings of {loss}": loss_schema(loss) for loss in loss_names()}
     seen: dict[str, argparse.Action] = {}
     for title, nodes in groups.items():
         group = parser.add_argument_group(title)
@@ -342,9 +374,9 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
             )
 
 
-def settings_from_flags(namespace: argparse.Namespace, loss: str) -> dict[str, Any]:
-    """Return the full settings of `loss` from parsed flags and the schema's defaults."""
-    nodes = settings_schema() | loss_schema(loss)
+def settings_from_flags(namespace: argparse.Namespace, model: str) -> dict[str, Any]:
+    """Return the full settings of a loss or linear model from parsed flags and defaults."""
+    nodes = model_schema(model)
     given = {
         name.removeprefix("setting:"): value
         for name, value in vars(namespace).items()
@@ -352,13 +384,14 @@ def settings_from_flags(namespace: argparse.Namespace, loss: str) -> dict[str, A
     }
     for name, value in given.items():
         if name not in nodes:
+            own = nodes if backbone_of(model) == LINEAR else loss_schema(model)
             raise ReclossError(
-                f"--{name.replace('_', '-')}: {loss} has no such setting; "
-                f"its own are: {', '.join(loss_schema(loss)) or 'none'}"
+                f"--{name.replace('_', '-')}: {model} has no such setting; "
+                f"its own are: {', '.join(own) or 'none'}"
             )
         check_setting(f"--{name.replace('_', '-')}", nodes[name], value)
-    settings = default_settings(loss) | given
-    check_settings(loss, settings, loss)
+    settings = default_settings(model) | given
+    check_settings(model, settings, model)
     return settings
 
 
@@ -386,7 +419,7 @@ def reference_table() -> str:
             rows.append(f"| `{key}` | {allowed(full)} | {default} | {meaning} |")
             if child.get("$ref") == "#/$defs/settings" and prefix:
                 add(f"{key}.", {"properties": child.get("properties", {})})
-            elif child.get("$ref") == "#/$defs/loss_settings" and prefix:
+            elif child.get("$ref", "").endswith(("/loss_settings", "/linear_settings")) and prefix:
                 continue
             elif full.get("type") == "array" and full["items"].get("type") == "object":
                 add(f"{key}[].", full["items"])

@@ -11,7 +11,9 @@ import argparse
 import csv
 import json
 import math
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,15 +21,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recloss import linear
+from recloss import config, linear
 from recloss.data import Interactions
-from recloss.evaluate import Mask, Ranking, block_users, dot_scores, means, top_k
+from recloss.evaluate import Mask, Ranking, ScoreBlock, block_users, dot_scores, means, top_k
 from recloss.files import ReclossError, atomic, run_cli
 from recloss.kernels import use_threads
 from recloss.split import Split, load_split
 
-COLUMNS = ("dataset", "certificate", "tau", "kappa", "tolerance", "value", "passed", "sentence")
+COLUMNS = (
+    *("dataset", "model", "certificate", "tau", "kappa"),
+    *("tolerance", "value", "passed", "sentence"),
+)
 TOP = 20
+LARGEST_BETA = 0.9  # where beta differs by user, those above are held here: 1 has no minimum
+POPULAR = 400  # items of the EASE that is solved column by column, at POPULAR systems of that size
 
 
 class Ials(NamedTuple):
@@ -117,15 +124,15 @@ def ials_certificates(
     debiased = linear.Solver(problem)
     half = linear.Solver(mapped_ials(train, p, tau, kappa, half_step=True))
     joint = linear.Solver(mapped_ials(train, p, tau, kappa, half_step=False))
-    start = linear.initial(problem, p.dim, 0.1, seed)
+    start = linear.initial(train, p.dim, 0.1, seed, dtype=torch.float64)
 
     users = debiased.solve_users(start.items)
     mapped = half.solve_users(start.items) / rest
-    yield _row("iALS half-step", 1e-9, difference(mapped, users), "largest relative difference")
+    yield row("ials", "half-step", 1e-9, difference(mapped, users), "largest relative difference")
     share = changed_lists(
         linear.Factors(users, start.items), linear.Factors(mapped, start.items), train
     )
-    yield _row("iALS half-step, rankings", 0.0, share, "share of users with another top 20")
+    yield row("ials", "half-step, rankings", 0.0, share, "share of users with another top 20")
 
     def scaled(factors: linear.Factors) -> linear.Factors:
         return linear.Factors(*(math.sqrt(rest) * x for x in factors))
@@ -137,17 +144,23 @@ def ials_certificates(
     left = [rest * debiased.objective(x) for x in points]
     right = [joint.objective(scaled(x)) for x in points]
     value = abs((left[0] - left[1]) - (right[0] - right[1])) / abs(right[0])
-    yield _row("iALS objective", 1e-9, value, "relative difference, at random and trained factors")
+    yield row(
+        "ials", "objective", 1e-9, value, "relative difference, at random and trained factors"
+    )
     value = max(map(difference, scaled(ours), theirs))
     sentence = f"largest relative difference of factors after {iterations} iterations"
-    yield _row("iALS training", 1e-6, value, sentence)
+    yield row("ials", "training", 1e-6, value, sentence)
     share = changed_lists(ours, theirs, train)
-    yield _row("iALS training, rankings", 0.0, share, "share of users with another top 20")
+    yield row("ials", "training, rankings", 0.0, share, "share of users with another top 20")
 
 
-def _row(name: str, tolerance: float | None, value: float, sentence: str) -> dict[str, Any]:
+def row(
+    model: str, name: str, tolerance: float | None, value: float, sentence: str
+) -> dict[str, Any]:
+    """Return a certificate, which passes where value <= tolerance, or a measurement (None)."""
     passed = None if tolerance is None else value <= tolerance
     return {
+        "model": model,
         "certificate": name,
         "tolerance": tolerance,
         "value": value,
@@ -183,90 +196,173 @@ def ease_slope(
 
 
 def ease_certificate(
-    train: Interactions,
-    model: linear.Ease,
-    reg: float,
-    tau: float,
-    kappa: float,
-    columns: int,
-    seed: int,
+    train: Interactions, weights: Tensor, columns: Tensor, reg: float, tau: float, kappa: float
 ) -> dict[str, Any]:
     """Return the certificate that kappa EASE(reg) minimises debiased EASE of reg / tau-.
 
-    model: EASE trained with reg, in float32. So many columns of B, drawn at random, are looked at.
+    weights: `linear.ease_columns` of EASE(reg), (I, n) float64.
     """
-    generator = np.random.default_rng(seed)
-    chosen = torch.from_numpy(np.sort(generator.permutation(train.n_items)[:columns]))
-    value = ease_slope(train, kappa * model.weights(chosen), chosen, reg / (1 - tau), tau, kappa)
-    sentence = f"slope of the debiased objective at {len(chosen)} columns, relative to that at 0"
-    return _row("EASE", 1e-3, value, sentence)
+    value = ease_slope(train, kappa * weights, columns, reg / (1 - tau), tau, kappa)
+    sentence = f"slope of the debiased objective at {len(columns)} columns, relative to that at 0"
+    return row("ease", "minimiser", 1e-6, value, sentence)
 
 
-def unequal_users(split: Split, p: Ials, tau: float, seed: int, iterations: int) -> list[dict]:
-    """Return how far debiasing moves iALS where the condition fails: tau+ equal, kappa by user."""
-    train = split.train
-    degree = np.maximum(train.counts(), 1)
-    kappa = tau * train.n_items / degree
-    plain = linear.ials_problem(train, p.alpha0, p.reg, p.nu, dtype=torch.float64)
-    start = linear.initial(plain, p.dim, 0.1, seed)
-    models = [
-        linear.ials(problem, start, iterations)
-        for problem in (plain, debiased_ials(train, p, tau, kappa))
-    ]
-    ranking = Ranking(split.test, [train, split.valid], torch.device("cpu"))
-    values = [means(ranking.per_user(dot_scores(*model, cosine=False))[1]) for model in models]
-    rows = [
-        _row(
-            "iALS, kappa by user, rankings",
-            None,
-            changed_lists(*models, train),
-            "share of users with another top 20 than plain iALS",
-        )
-    ]
+def _moved(
+    model: str, name: str, ranking: Ranking, blocks: tuple[ScoreBlock, ScoreBlock], changed: float
+) -> Iterator[dict[str, Any]]:
+    """Yield how far a ranking moved from the first to the second of two models."""
+    sentence = "share of users with another top 20 than the plain model"
+    yield row(model, f"{name}, rankings", None, changed, sentence)
+    values = [means(ranking.per_user(block)[1]) for block in blocks]
     for metric in ("recall@20", "ndcg@20"):
-        change = values[1][metric] / values[0][metric] - 1
-        sentence = f"relative change of {metric} from {values[0][metric]:.4f} of plain iALS"
-        rows.append(_row(f"iALS, kappa by user, {metric}", None, change, sentence))
-    return rows
+        plain, debiased = (value[metric] for value in values)
+        sentence = f"relative change of {metric} from {plain:.4f} of the plain model"
+        yield row(
+            model, f"{name}, {metric}", None, debiased / plain - 1 if plain else 0.0, sentence
+        )
+
+
+def unequal_users(
+    split: Split, p: Ials, tau: float, seed: int, iterations: int
+) -> Iterator[dict[str, Any]]:
+    """Yield how far debiasing moves iALS where the condition fails: tau+ equal, kappa by user."""
+    train = split.train
+    kappa = tau * train.n_items / np.maximum(train.counts(), 1)
+    limit = LARGEST_BETA * (1 - tau) / p.alpha0
+    held = float((kappa > limit).mean())
+    sentence = f"share of users whose beta was held at {LARGEST_BETA:g}: at 1 there is no minimum"
+    yield row("ials", "kappa by user, held", None, held, sentence)
+    plain = linear.ials_problem(train, p.alpha0, p.reg, p.nu, dtype=torch.float64)
+    debiased = debiased_ials(train, p, tau, np.minimum(kappa, limit))
+    start = linear.initial(train, p.dim, 0.1, seed, dtype=torch.float64)
+    models = [linear.ials(problem, start, iterations) for problem in (plain, debiased)]
+    ranking = Ranking(split.test, [train, split.valid], torch.device("cpu"))
+    blocks = tuple(dot_scores(*model, cosine=False) for model in models)
+    changed = changed_lists(*models, train)
+    yield from _moved("ials", "kappa by user", ranking, blocks, changed)
+
+
+def popular_items(split: Split, n: int) -> Split:
+    """Return a split reduced to its n most popular items and to the users who keep train items."""
+    train = split.train
+    items = np.sort(np.argsort(-train.item_counts(), kind="stable")[:n])
+    users = np.unique(train.users[np.isin(train.items, items)])
+
+    def part(pairs: Interactions) -> Interactions:
+        keep = np.isin(pairs.items, items) & np.isin(pairs.users, users)
+        ids = (np.searchsorted(users, pairs.users[keep]), np.searchsorted(items, pairs.items[keep]))
+        return Interactions(*(x.astype(np.int32) for x in ids), len(users), len(items))
+
+    return Split(part(train), part(split.valid), part(split.test))
+
+
+def unequal_weights(split: Split, reg: float, tau: float, kappa: float) -> Iterator[dict[str, Any]]:
+    """Yield how far debiasing moves EASE without its condition on the weights: c+ = c- = 1.
+
+    A pair then weighs 1 + (1 - kappa) / tau- if observed and 1 / tau- if not, so that every column
+    of B has a system of its own: solved for the most popular items only.
+    """
+    observed_weight, other_weight = 1 + (1 - kappa) / (1 - tau), 1 / (1 - tau)
+    if observed_weight <= 0:
+        sentence = f"weight of an observed pair; without a minimum at c+ = 1 and kappa {kappa:g}"
+        yield row("ease", "weights c+ = c- = 1", None, observed_weight, sentence)
+        return
+    small = popular_items(split, POPULAR)
+    x = torch.from_numpy(linear.interaction_matrix(small.train).toarray()).double()
+    gram, n = x.T @ x, small.train.n_items
+    plain = linear.ease(gram.clone(), reg).weights(torch.arange(n))
+    debiased = torch.zeros_like(plain)
+    for item in range(n):
+        mine = x[x[:, item] > 0]
+        system = other_weight * gram + (observed_weight - other_weight) * (mine.T @ mine)
+        system.diagonal().add_(reg)
+        others = torch.arange(n) != item
+        target = mine.sum(0)[others]  # of c+ (y - 1)^2
+        debiased[others, item] = torch.linalg.solve(system[others][:, others], target)
+    scores = [x @ b for b in (plain, debiased)]
+    cpu, lists = torch.device("cpu"), []
+    for score in scores:
+        shown = score.clone()
+        Mask(small.train, cpu).apply(shown, 0)
+        lists.append(top_k(shown, min(TOP, n)))
+    changed = float((lists[0] != lists[1]).any(1).double().mean())
+    ranking = Ranking(small.test, [small.train, small.valid], cpu)
+    blocks = tuple((lambda low, high, s=score: s[low:high].clone()) for score in scores)
+    name = f"weights c+ = c- = 1, {n} most popular items"
+    yield from _moved("ease", name, ranking, blocks, changed)
+
+
+def certify(
+    split: Split,
+    ials: Ials | None,
+    ease_reg: float | None,
+    taus: list[float],
+    kappas: list[float],
+    iterations: int,
+    columns: int,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    """Yield every certificate and measurement of the models given, with its tau and kappa."""
+    train = split.train
+    if ease_reg is not None:
+        chosen = np.random.default_rng(seed).permutation(train.n_items)[:columns]
+        chosen = torch.from_numpy(np.sort(chosen))
+        weights = linear.ease_columns(train, ease_reg, chosen)
+    for tau in taus:
+        for kappa in kappas:
+            here = {"tau": tau, "kappa": kappa}
+            if ials is not None:
+                beta = ials.alpha0 * kappa / (1 - tau)
+                if beta < 1:
+                    found = ials_certificates(train, ials, tau, kappa, seed, iterations)
+                else:
+                    sentence = "beta: debiased iALS has a minimum only below 1, not certified"
+                    found = [row("ials", "condition", None, beta, sentence)]
+                yield from (here | entry for entry in found)
+            if ease_reg is not None:
+                yield here | ease_certificate(train, weights, chosen, ease_reg, tau, kappa)
+                yield from (here | x for x in unequal_weights(split, ease_reg, tau, kappa))
+        if ials is not None:
+            found = unequal_users(split, ials, tau, seed, iterations)
+            yield from ({"tau": tau, "kappa": None} | entry for entry in found)
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows of `row` with their data set as CSV."""
+    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for entry in rows:
+            writer.writerow(entry)
+            print(json.dumps(entry), file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Certify, on one data set, that iALS and EASE absorb debiasing; write debiasing.csv."""
+    """Certify, on one data set, that iALS and EASE absorb debiasing; write a CSV."""
     parser = argparse.ArgumentParser(prog="python -m recloss.debiasing", description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="split.npz by recloss.split")
     parser.add_argument("--manifest", type=Path, required=True, help="split.json beside it")
     parser.add_argument("--out", type=Path, required=True, help="the CSV to write")
-    parser.add_argument("--tau", type=float, nargs="+", default=[0.001, 0.01], help="tau+")
-    parser.add_argument("--kappa", type=float, nargs="+", default=[0.5, 2.0])
-    parser.add_argument("--alpha0", type=float, default=0.1, help="weight of the unobserved")
-    parser.add_argument("--reg", type=float, default=0.003, help="penalty of iALS")
-    parser.add_argument("--nu", type=float, default=1.0, help="exponent of its frequencies")
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--iterations", type=int, default=4)
-    parser.add_argument("--ease-reg", type=float, default=80.0, help="penalty of EASE")
+    parser.add_argument("--tau", type=float, nargs="*", default=[0.001, 0.01], help="tau+")
+    parser.add_argument("--kappa", type=float, nargs="*", default=[0.5, 2.0])
+    parser.add_argument("--ials", metavar="JSON", help='as {"alpha0": 0.1, "reg": 0.003, ...}')
+    parser.add_argument("--ease", metavar="JSON", help='as {"reg": 200}')
+    parser.add_argument("--iterations", type=int, default=4, help="of iALS on either side")
     parser.add_argument("--columns", type=int, default=100, help="of EASE's weights, looked at")
-    parser.add_argument("--no-ease", action="store_true", help="leave EASE out: it needs memory")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     a = parser.parse_args()
     use_threads(a.threads)
     split, dataset = load_split(a.data), json.loads(a.manifest.read_text())["dataset"]
-    p = Ials(a.alpha0, a.reg, a.nu, a.dim)
-    rows = []
-    model = None if a.no_ease else linear.ease(linear.gram(split.train), a.ease_reg)
-    for tau in a.tau:
-        for kappa in a.kappa:
-            found = [*ials_certificates(split.train, p, tau, kappa, a.seed, a.iterations)]
-            if model is not None:
-                chosen = (a.ease_reg, tau, kappa, a.columns, a.seed)
-                found.append(ease_certificate(split.train, model, *chosen))
-            rows += [{"dataset": dataset, "tau": tau, "kappa": kappa} | row for row in found]
-        found = unequal_users(split, p, tau, a.seed, a.iterations)
-        rows += [{"dataset": dataset, "tau": tau, "kappa": None} | row for row in found]
-    with atomic(a.out) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    ials = reg = None
+    if a.ials is not None:
+        settings = config.default_settings("ials") | json.loads(a.ials)
+        ials = Ials(*(settings[name] for name in Ials._fields))
+    if a.ease is not None:
+        reg = (config.default_settings("ease") | json.loads(a.ease))["reg"]
+    chosen = (a.tau, a.kappa, a.iterations, a.columns, a.seed)
+    rows = certify(split, ials, reg, *chosen)
+    write_rows(a.out, ({"dataset": dataset} | entry for entry in rows))
 
 
 if __name__ == "__main__":

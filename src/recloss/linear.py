@@ -9,24 +9,28 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 import torch
 from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from recloss import record, seeds
+from recloss import config, record, seeds
 from recloss.data import Interactions
 from recloss.evaluate import Ranking, ScoreBlock, dot_scores, means
 from recloss.files import ReclossError, run_cli
 from recloss.kernels import use_threads
 from recloss.split import load_split
+from recloss.train import peak_memory_mb, pick_device
 
 SYSTEM_VALUES = 2**24  # of the systems and gathered vectors that are solved at a time
 EASE_MATRICES = 1.3  # of I x I float32 that EASE holds at its peak, blocks of scores included
@@ -81,18 +85,20 @@ def ials_problem(
     )
 
 
-def initial(problem: Problem, dim: int, std: float, seed: int) -> Factors:
+def initial(
+    train: Interactions,
+    dim: int,
+    std: float,
+    seed: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Factors:
     """Return normal factors of deviation std / sqrt(dim), from the streams (seed, "ials", side)."""
-    like = problem.confidence
-    sizes = (problem.train.n_users, problem.train.n_items)
-    return Factors(
-        *(
-            torch.from_numpy(
-                seeds.generator(seed, "ials", side).normal(0, std / dim**0.5, (size, dim))
-            ).to(like)
-            for side, size in enumerate(sizes)
-        )
-    )
+    sides = []
+    for side, size in enumerate((train.n_users, train.n_items)):
+        draw = seeds.generator(seed, "ials", side).normal(0, std / dim**0.5, (size, dim))
+        sides.append(torch.from_numpy(draw).to(device, dtype))
+    return Factors(*sides)
 
 
 class _Side(NamedTuple):
@@ -287,20 +293,29 @@ def irspack_step(
 # EASE
 
 
+def ease_memory(n_items: int) -> float:
+    """Return the bytes that EASE takes at its peak."""
+    return EASE_MATRICES * 4 * n_items**2
+
+
+def available_memory(device: torch.device) -> float:
+    """Return the bytes free on a device: of the GPU, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
 def gram(train: Interactions, device: torch.device | str = "cpu") -> Tensor:
     """Return X'X (I, I) float32 of the interactions X (U, I), after asking whether EASE fits."""
     device, n = torch.device(device), train.n_items
-    needed = EASE_MATRICES * 4 * n * n / 1e9
-    if device.type == "cuda":
-        available = torch.cuda.mem_get_info(device)[0] / 1e9
-        remedy = "use device cpu"
-    else:
-        available = psutil.virtual_memory().available / 1e9
-        remedy = "use a machine or a GPU with more"
+    needed, available = ease_memory(n), available_memory(device)
     if needed > available:
+        remedy = "use a machine or a GPU with more, or leave ease out of `linear`"
+        if device.type == "cuda":
+            remedy = "use device cpu"
         raise ReclossError(
-            f"EASE on {n:,} items needs {needed:.1f} GB of memory on {device.type}, "
-            f"{available:.1f} GB are available; {remedy}"
+            f"EASE on {n:,} items needs {needed / 1e9:.1f} GB of memory on {device.type}, "
+            f"{available / 1e9:.1f} GB are available; {remedy}"
         )
     x = interaction_matrix(train).tocsc()
     out = torch.empty((n, n), device=device)
@@ -367,65 +382,94 @@ def ease(gram_matrix: Tensor, reg: float) -> Ease:
     return Ease(gram_matrix)
 
 
+def ease_columns(train: Interactions, reg: float, columns: Tensor) -> Tensor:
+    """Return columns (n,) of EASE's weights, (I, n) float64, without an item-item matrix.
+
+    Each column of the inverse by conjugate gradients, to 1e-12 of its right-hand side.
+    """
+    x = interaction_matrix(train).astype(np.float64)
+    transposed, n, diagonal = x.T.tocsr(), train.n_items, train.item_counts() + reg
+    system = LinearOperator((n, n), lambda v: transposed @ (x @ v) + reg * v, dtype=np.float64)
+    scale = LinearOperator((n, n), lambda v: v / diagonal, dtype=np.float64)
+    out = np.zeros((n, len(columns)))
+    for place, item in enumerate(columns.tolist()):
+        unit = np.zeros(n)
+        unit[item] = 1
+        column, failed = cg(system, unit, rtol=1e-12, atol=0, maxiter=10_000, M=scale)
+        if failed:
+            raise ReclossError(f"EASE: no solution at reg {reg:g} for item {item}; raise reg")
+        out[:, place] = -column / column[item]
+        out[item, place] = 0
+    return torch.from_numpy(out)
+
+
+def _device(model: str, name: str, n_items: int) -> torch.device:
+    """Return the device to solve on: `auto` leaves a GPU on which EASE does not fit."""
+    device = pick_device(name)
+    if name == "auto" and model == "ease" and ease_memory(n_items) > available_memory(device):
+        return torch.device("cpu")
+    return torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
+
+
 def main() -> None:
-    """Train iALS or EASE on one data set and write metrics.json, history.csv, per_user.npz."""
+    """Train iALS or EASE on one data set; write metrics.json, history.csv, per_user.npz."""
     parser = argparse.ArgumentParser(prog="python -m recloss.linear", description=main.__doc__)
     parser.add_argument("model", choices=["ials", "ease"])
     parser.add_argument("--data", type=Path, required=True, help="split.npz by recloss.split")
     parser.add_argument("--manifest", type=Path, required=True, help="split.json beside it")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--reg", type=float, required=True, help="weight of the L2 penalty")
-    parser.add_argument("--alpha0", type=float, default=0.1, help="iALS: weight of the unobserved")
-    parser.add_argument("--nu", type=float, default=1.0, help="iALS: exponent of frequencies")
-    parser.add_argument("--dim", type=int, default=64, help="iALS: dimension (default 64)")
-    parser.add_argument("--iterations", type=int, default=16, help="iALS (default 16)")
-    parser.add_argument("--init-std", type=float, default=0.1, help="iALS (default 0.1)")
-    parser.add_argument("--variant", default="base", help="only recorded")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--variant", default="base", help="name of the variant, only recorded")
+    parser.add_argument("--seed", type=int, default=0, help="of the initial factors of iALS")
+    parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    config.add_setting_flags(parser, config.LINEAR)
     a = parser.parse_args()
+    settings = config.settings_from_flags(a, a.model)
     use_threads(a.threads)
     split, manifest = load_split(a.data), json.loads(a.manifest.read_text())
+    device = _device(a.model, a.device, split.train.n_items)
     train, started = split.train, time.monotonic()
-    settings, history = {"reg": a.reg}, []
+    history: list[dict[str, Any]] = []
+    vectors: list[np.ndarray] = []
     if a.model == "ease":
-        scores = ease(gram(train, a.device), a.reg).scores(train)
+        scores = ease(gram(train, device), settings["reg"]).scores(train)
+        history.append({"epoch": 1, "train_loss": "", "seconds": time.monotonic() - started})
     else:
-        keys = ("alpha0", "nu", "dim", "iterations", "init_std")
-        settings |= {key: getattr(a, key) for key in keys}
-        problem = ials_problem(train, a.alpha0, a.reg, a.nu, a.device)
-        start = initial(problem, a.dim, a.init_std, a.seed)
+        problem = (settings["alpha0"], settings["reg"], settings["nu"])
+        start = initial(train, settings["dim"], settings["init_std"], a.seed, device)
 
         def log(iteration: int, objective: float) -> None:
-            seconds = round(time.monotonic() - started, 3)
+            seconds = time.monotonic() - started
             history.append({"epoch": iteration, "train_loss": objective, "seconds": seconds})
-            print(f"iteration {iteration}/{a.iterations} objective {objective:.6g}", flush=True)
+            print(f"iteration {iteration} objective {objective:.6g}", file=sys.stderr, flush=True)
 
-        factors = plain_ials(train, a.alpha0, a.reg, a.nu, start, a.iterations, log)
+        factors = plain_ials(train, *problem, start, settings["iterations"], log)
+        vectors = [table.cpu().numpy() for table in factors]
         scores = dot_scores(*factors, cosine=False)
     trained = time.monotonic()
-    ranking = Ranking(split.test, [train, split.valid], torch.device(a.device))
-    users, values = ranking.per_user(scores)
-    history = history or [{"epoch": 1, "seconds": round(trained - started, 3)}]
+    users, values = Ranking(split.test, [train, split.valid], device).per_user(scores)
+    # As for a loss, the history has the metrics that settings may be picked by.
+    picked = values
+    if len(split.valid.users):
+        picked = Ranking(split.valid, [train], device).per_user(scores)[1]
     for row in history:
-        row |= dict.fromkeys(values, "")
-    history[-1] |= means(values)
+        row |= dict.fromkeys(values, "") | {"seconds": round(row["seconds"], 3)}
+    history[-1] |= means(picked)
     identity = record.identity(
-        manifest, "linear", a.model, a.variant, a.seed, settings, record.LINEAR_SOURCES
+        manifest, config.LINEAR, a.model, a.variant, a.seed, settings, record.LINEAR_SOURCES
     )
     metrics = record.metrics_of(
         identity,
         values,
-        a.device,
+        device.type,
         best_epoch=len(history),
         epochs=len(history),
         train_seconds=trained - started,
         eval_seconds=time.monotonic() - trained,
-        peak_memory_mb=record.peak_memory_mb(),
+        peak_memory_mb=peak_memory_mb(device),
         threads=a.threads,
     )
-    record.write_run(a.out, metrics, history, users, values)
+    record.write_run(a.out, metrics, history, users, values, vectors)
 
 
 if __name__ == "__main__":
