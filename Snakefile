@@ -21,6 +21,7 @@ pathvars:
 wildcard_constraints:
     dataset=one_of(dataset["name"] for dataset in config["datasets"]),
     loss=one_of(known_losses()),
+    linear=one_of(["ials", "ease"]),
     control=one_of(config["controls"]),
     variant="[^/]+",
     seed=r"\d+",
@@ -29,6 +30,7 @@ wildcard_constraints:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/linear.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/bench.smk"

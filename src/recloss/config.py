@@ -339,6 +339,8 @@ def flags(settings: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_text, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

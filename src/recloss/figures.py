@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from recloss.config import backbone_of
 from recloss.files import atomic
+from recloss.stats import kind
 
-COLOURS = {"plain": "#3b6ea8", "debiased": "#d98032", "control": "#9aa0a6"}
+COLOURS = {"plain": "#3b6ea8", "debiased": "#d98032", "linear": "#4f9a6b", "control": "#9aa0a6"}
 STYLE = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
@@ -159,6 +161,40 @@ def learning_curves(history: pd.DataFrame, metric: str = "recall@20") -> Figure:
         axis.grid(axis="y", alpha=0.3)
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.set_size_inches(figure.get_figwidth() + 1.6, figure.get_figheight())
+    return figure
+
+
+def truth_bars(table: pd.DataFrame) -> Figure:
+    """Draw true NDCG@20 and the bias of the negative term, a row per model, of one data set each.
+
+    table: the result of `tables.truth`. Bias as dots, plain and debiased, joined by a line.
+    """
+    names = list(dict.fromkeys(table["dataset"]))
+    count = table["model"].nunique()
+    figure, axes = plt.subplots(
+        len(names), 2, figsize=(10.4, (1 + 0.27 * count) * len(names)), squeeze=False,
+        sharey="row", layout="constrained",
+    )  # fmt: skip
+    for (quality, bias), name in zip(axes, names, strict=True):
+        rows = table[table["dataset"] == name].sort_values("true ndcg@20")
+        value = rows["true ndcg@20"]
+        colours = [COLOURS[kind(model, backbone_of(model))] for model in rows["model"]]
+        quality.barh(rows["model"], value, color=colours, height=0.72)
+        for y, x in enumerate(value):
+            quality.annotate(
+                f"{x:.4f}", (x, y), xytext=(4, 0), textcoords="offset points", va="center"
+            )
+        quality.set(title=name, xlabel="NDCG@20 on all truly liked", xlim=(0, value.max() * 1.18))
+        quality.tick_params(axis="y", length=0)
+        ends = [100 * rows[f"bias, {end}"] for end in ("plain", "debiased")]
+        bias.hlines(rows["model"], *ends, color="#c5cad0", linewidth=2)
+        for end, values in zip(("plain", "debiased"), ends, strict=True):
+            bias.plot(values, rows["model"], "o", color=COLOURS[end], label=f"{end} estimate")
+        bias.axvline(0, color="#222", linewidth=0.8)
+        bias.set(xlabel="bias of the negative term, % of the true one")
+        bias.set_xscale("symlog", linthresh=10)
+        bias.grid(axis="x", alpha=0.3)
+        bias.legend(loc="lower right")
     return figure
 
 

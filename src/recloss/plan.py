@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from recloss import config as configuration
-from recloss import data
+from recloss import data, linear
 from recloss.files import run_cli
 from recloss.split import Split
 
@@ -24,20 +25,23 @@ STEPS = 4  # measured per shape, after as many to warm up
 SMALLER = "config/gowalla.yaml (hours) or config/demo.yaml (minutes)"
 
 
-def memory_mb(counts: dict[str, int], settings: dict[str, Any]) -> int:
-    """Return the memory that a training run needs on the host, in MB, rounded up to 100.
+def memory_mb(counts: dict[str, int], model: str, settings: dict[str, Any]) -> int:
+    """Return the memory that a run of a model needs on the host, in MB, rounded up to 100.
 
-    counts: n_users, n_items, n_train. Tables, gradients, Adam's two moments, the best and a saved
-    copy (6 x 4 bytes a parameter), ids, scores and their gradients (some 40 bytes each), the pairs
-    and their order, and what is there anyway. Measured on Gowalla: 0.9 GB where this says 1.3 GB.
+    counts: n_users, n_items, n_train. A loss: tables, gradients, Adam's two moments, the best and a
+    saved copy (6 x 4 bytes a parameter), ids, scores and their gradients (some 40 bytes each), the
+    pairs and their order. Measured on Gowalla: 0.9 GB where this says 1.3 GB. A linear model: its
+    tables twice and the systems solved at a time, or EASE's matrix.
     """
-    s = settings
-    tables = 24 * (counts["n_users"] + counts["n_items"]) * s["dim"]
-    scores = 40 * s["batch_size"] * s["negatives"]
+    tables = (counts["n_users"] + counts["n_items"]) * settings.get("dim", 0)
+    if model == "ease":
+        own = linear.ease_memory(counts["n_items"])
+    elif model == "ials":
+        own = 8 * tables + 16 * linear.SYSTEM_VALUES
+    else:
+        own = 24 * tables + 40 * settings["batch_size"] * settings["negatives"]
     pairs = 32 * counts["n_train"]
-    return 100 * math.ceil(
-        LIBRARIES_MB / 100 + EVALUATION_MB / 100 + (tables + scores + pairs) / 1e8
-    )
+    return 100 * math.ceil(LIBRARIES_MB / 100 + EVALUATION_MB / 100 + (own + pairs) / 1e8)
 
 
 def counts_of(entry: dict[str, Any]) -> dict[str, int]:
@@ -88,6 +92,26 @@ def measure(counts: dict[str, int], run: configuration.Run, device: Any) -> tupl
     return step, (time.monotonic() - started) * counts["n_users"] / some_users
 
 
+def measure_linear(counts: dict[str, int], run: configuration.Run) -> float:
+    """Return about how many seconds a linear model takes on the CPU, from a smaller one."""
+    s = run.settings
+    if run.loss == "ease":
+        n = min(1024, counts["n_items"])
+        matrix = torch.eye(n) + 0.5
+        started = time.monotonic()
+        linear.ease(matrix, s["reg"])
+        return (time.monotonic() - started) * (counts["n_items"] / n) ** 3
+    share = max(1, counts["n_train"] // 20_000)
+    fewer = {name: math.ceil(count / share) for name, count in counts.items()}
+    train = stand_in(fewer, fewer["n_train"]).train
+    step = linear.Solver(linear.ials_problem(train, s["alpha0"], s["reg"], s["nu"])).step
+    start = linear.initial(train, s["dim"], s["init_std"], run.seed)
+    step(start)  # loads and warms up
+    started = time.monotonic()
+    step(start)
+    return (time.monotonic() - started) * share * s["iterations"]
+
+
 def describe(config: dict[str, Any], results: Path) -> str:
     """Return the plan of a completed configuration as lines of text."""
     runs = configuration.runs(config)
@@ -102,11 +126,12 @@ def describe(config: dict[str, Any], results: Path) -> str:
         )
     disk = sum(
         28 * (c["n_users"] + c["n_items"]) * 64 * (waiting[name] > 0)  # one checkpoint at a time
-        + 12 * c["n_users"] * total[name]
+        + (4 * (c["n_users"] + c["n_items"]) * 64 + 12 * c["n_users"]) * total[name]
         + 24 * c["n_train"]
         for name, c in counts.items()
     )
-    memory = max(memory_mb(counts[run.dataset], run.settings) for run in runs)
+    needs = [memory_mb(counts[run.dataset], run.loss, run.settings) for run in runs]
+    memory = max(needs, default=0)
     lines.append(
         f"  disk about {max(disk / 1e9, 0.1):.1f} GB, memory up to {memory / 1e3:.1f} GB a run"
     )
@@ -127,6 +152,12 @@ def _time_lines(
     seconds, measured = 0.0, {}
     for run in pending:
         s, c = run.settings, counts[run.dataset]
+        if run.backbone == configuration.LINEAR:
+            shape = (run.dataset, run.loss, s.get("dim"), s.get("iterations"))
+            if shape not in measured:
+                measured[shape] = measure_linear(c, run)
+            seconds += measured[shape]
+            continue
         shape = (run.dataset, s["batch_size"], s["negatives"], s["dim"], s["score"])
         if shape not in measured:
             measured[shape] = measure(c, run, device)

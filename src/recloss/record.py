@@ -22,6 +22,8 @@ EVALUATE_SOURCES = ("seeds", "kernels", "kernels_cpu", "kernels_cuda", "evaluate
 TRAIN_SOURCES = (*EVALUATE_SOURCES, "sampling", "scores", "losses", "models", "optim", "train")
 CONTROL_SOURCES = (*EVALUATE_SOURCES, "controls")
 LINEAR_SOURCES = (*EVALUATE_SOURCES, "linear")
+CERTIFY_SOURCES = (*LINEAR_SOURCES, "debiasing")
+TRUTH_SOURCES = (*CERTIFY_SOURCES, "truth")
 RENDER_SOURCES = ("stats", "figures", "tables", "report")
 
 

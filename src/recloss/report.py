@@ -10,7 +10,7 @@ import yaml
 
 import recloss
 from recloss import record
-from recloss.tables import part_of
+from recloss.tables import certificates, part_of
 
 
 def _unique(frame: pd.DataFrame, column: str) -> str:
@@ -34,12 +34,12 @@ def provenance(metrics: pd.DataFrame) -> dict[str, str]:
         "CPU threads a run": _unique(metrics, "threads"),
         "Computing time of all runs": f"{seconds / 3600:.2f} h",
         "Versions": ", ".join(f"{name} {value}" for name, value in text.items()),
-        "Code hash of training": _unique(metrics[metrics["backbone"] != "control"], "code_hash"),
+        "Code hash of training": _unique(metrics[metrics["backbone"] == "mf"], "code_hash"),
     }
 
 
 def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return per data set the best trained loss, its margin over popularity, and the run counts."""
+    """Return per data set the best trained model, its margin over popularity, and the run counts."""
     rows = []
     for dataset, runs in metrics.groupby("dataset", sort=False):
         main = part_of(runs, "main")
@@ -49,7 +49,8 @@ def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
             {
                 "dataset": dataset,
                 "runs": len(runs),
-                "losses": main["loss"].nunique(),
+                "losses": main.loc[main["backbone"] == "mf", "loss"].nunique(),
+                "linear": main.loc[main["backbone"] == "linear", "loss"].nunique(),
                 "seeds": main["seed"].nunique(),
                 "best": means.index[0],
                 "recall": means.iloc[0],
@@ -61,19 +62,32 @@ def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
+def verdicts(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return per data set and linear model how many certificates there are and which failed."""
+    table = certificates(rows)
+    found = []
+    for (dataset, model), part in table.groupby(["dataset", "model"], sort=False):
+        failed = part.loc[part["verdict"] != "passes", "certificate"].tolist()
+        counts = {"certificates": len(part), "cases": int(part["settings"].sum())}
+        found.append({"dataset": dataset, "model": model, "failed": failed} | counts)
+    return found
+
+
 def render(
     config: dict[str, Any],
     metrics: str | Path,
     tables: dict[str, str],
     figures: dict[str, str],
+    debiasing: dict[str, Any],
     grids: list[tuple[dict[str, Any], str, str]],
     template: Path,
 ) -> str:
     """Return the report as HTML.
 
     config: the completed configuration; metrics: path of metrics.csv; tables and figures: name to
-    path of .html and .svg; grids: (entry, figure, table) of each; template: the folder with
-    report.html.j2 and style.css.
+    path of .html and .svg; debiasing: paths of debiasing.csv (rows), of the tables of certificates
+    and of what moved (table, moved), and of the truth (table, figure) if there is one; grids:
+    (entry, figure, table) of each; template: the folder with report.html.j2 and style.css.
     """
     frame = pd.read_csv(metrics)
     return (
@@ -87,6 +101,8 @@ def render(
             provenance=provenance(frame),
             tables=tables,
             figures=figures,
+            debiasing=debiasing,
+            verdicts=verdicts(pd.read_csv(debiasing["rows"], dtype={"passed": str})),
             grids=grids,
         )
     )

@@ -53,7 +53,7 @@ def summarise(runs: pd.DataFrame, results: Path, metrics: tuple[str, ...]) -> pd
 
 
 def kind(loss: str, backbone: str) -> str:
-    """Return `control`, `debiased` or `plain`: how figures and tables group the rows."""
-    if backbone == "control":
-        return "control"
+    """Return `control`, `linear`, `debiased` or `plain`: how figures and tables group the rows."""
+    if backbone in ("control", "linear"):
+        return backbone
     return "debiased" if loss.startswith("debiased_") else "plain"

@@ -142,6 +142,66 @@ def cost_display(table: pd.DataFrame) -> Styler:
     return table.rename(columns=names).style.hide(axis="index").format(numbers)
 
 
+def certificates(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per data set, model and certificate: its worst value over all tau+ and kappa.
+
+    rows: debiasing.csv, of `debiasing.row`.
+    """
+    certified = rows[rows["passed"].notna()]
+    groups = certified.groupby(["dataset", "model", "certificate"], sort=False)
+    table = groups.agg(
+        settings=("value", "size"),
+        worst=("value", "max"),
+        tolerance=("tolerance", "first"),
+        passed=("passed", lambda column: int((column.astype(str) == "True").sum())),
+        value=("sentence", "first"),
+    ).reset_index()
+    holds = table["passed"] == table["settings"]
+    return table.assign(verdict=holds.map({True: "passes", False: "FAILS"}))
+
+
+def certificates_display(table: pd.DataFrame) -> Styler:
+    """Return the certificates for readers; a failed one is bold."""
+    shown = table.drop(columns=["passed"]).rename(columns={"settings": "(τ⁺, κ)"})
+
+    def failed(row: pd.Series) -> list[str]:
+        return [BOLD if row["verdict"] == "FAILS" else ""] * len(row)
+
+    style = shown.style.hide(axis="index").apply(failed, axis=1)
+    return style.format({"worst": "{:.1e}", "tolerance": "{:.0e}"})
+
+
+def moved(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what was measured where the condition does not hold: rows without a verdict."""
+    measured = rows[rows["passed"].isna() & rows["tau"].notna()]
+    return measured[["dataset", "model", "certificate", "tau", "kappa", "value", "sentence"]]
+
+
+def moved_display(table: pd.DataFrame) -> Styler:
+    """Return the measurements for readers; shares and changes in percent."""
+    shown = table.rename(columns={"certificate": "measured", "tau": "τ⁺", "kappa": "κ"})
+    style = shown.style.hide(axis="index")
+    formats = {"value": "{:+.2%}", "τ⁺": "{:g}", "κ": "{:g}"}
+    return style.format(formats, na_rep="by user")
+
+
+def truth(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per simulated data set and model with what the truth says of it."""
+    judged = rows[rows["passed"].isna() & rows["tau"].isna()]
+    table = judged.pivot_table(
+        "value", ["dataset", "model"], "certificate", sort=False, dropna=False
+    )
+    return table.reset_index().rename_axis(columns=None)
+
+
+def truth_display(table: pd.DataFrame) -> Styler:
+    """Return the truth for readers, best true NDCG@20 first."""
+    table = table.sort_values(["dataset", "true ndcg@20"], ascending=[True, False])
+    formats = {name: "{:.4f}" for name in table if name.endswith("@20")}
+    formats |= {name: "{:+.1%}" for name in table if name.startswith("bias")}
+    return table.style.hide(axis="index").format(formats, na_rep="")
+
+
 def write(table: pd.DataFrame, display: Styler, csv: str | Path) -> None:
     """Write `table` to the path `csv`, and `display` beside it as .html and .tex."""
     csv = Path(csv)

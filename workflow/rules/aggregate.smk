@@ -1,6 +1,6 @@
 """From runs to tables and figures.
 
-REQUIRED INPUTS: the metrics.json and history.csv of every run, the manifests.
+REQUIRED INPUTS: the metrics.json and history.csv of every run, the manifests, the certificates.
 OUTPUTS: <results>/metrics.csv, history.csv, tables/*.{csv,html,tex}, figures/*.svg.
 Later rules read the tidy files only, so that a colour never retrains.
 """
@@ -108,6 +108,60 @@ rule grid:
         "../notebooks/grid.py.ipynb"
 
 
+rule debiasing:
+    """Say whether iALS and EASE absorb debiasing, and how far they move where they do not."""
+    input:
+        debiasing_rows(),
+    output:
+        multiext("<results>/tables/debiasing", ".csv", ".tex"),
+        multiext("<results>/tables/moved", ".html", ".tex"),
+        moved="<results>/tables/moved.csv",
+        table=report(
+            "<results>/tables/debiasing.html",
+            caption="../../report/captions/debiasing.rst",
+            category="4 Debiasing",
+            labels={"debiasing": "certificates", "format": "table"},
+        ),
+    log:
+        notebook="<logs>/notebooks/debiasing.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+    notebook:
+        "../notebooks/debiasing.py.ipynb"
+
+
+rule truth_table:
+    """Compare models by the truth of the simulated data sets."""
+    input:
+        "<results>/tables/debiasing.csv",
+    output:
+        multiext("<results>/tables/truth", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/truth.html",
+            caption="../../report/captions/truth.rst",
+            category="4 Debiasing",
+            labels={"debiasing": "truth", "format": "table"},
+        ),
+        figure=report(
+            "<results>/figures/truth.svg",
+            caption="../../report/captions/truth.rst",
+            category="4 Debiasing",
+            labels={"debiasing": "truth", "format": "figure"},
+        ),
+    log:
+        notebook="<logs>/notebooks/truth.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+    notebook:
+        "../notebooks/truth.py.ipynb"
+
+
 rule learning_curves:
     """Show how the monitored metric rises with the epochs."""
     input:
@@ -116,7 +170,7 @@ rule learning_curves:
         figure=report(
             "<results>/figures/learning_curves.svg",
             caption="../../report/captions/learning_curves.rst",
-            category="4 Training",
+            category="5 Training",
             labels={"training": "learning curves"},
         ),
     log:
@@ -139,7 +193,7 @@ rule cost_table:
         table=report(
             "<results>/tables/cost.html",
             caption="../../report/captions/cost.rst",
-            category="4 Training",
+            category="5 Training",
             labels={"training": "cost"},
         ),
     log:
@@ -159,6 +213,8 @@ rule tables:
         rules.data_table.output,
         rules.main_table.output,
         collect(rules.grid.output, grid=grid_names()),
+        rules.debiasing.output,
+        truth_outputs("csv", "html", "tex"),
         rules.cost_table.output,
     localrule: True
 
@@ -168,5 +224,6 @@ rule figures:
     input:
         rules.main_table.output.figure,
         collect(rules.grid.output.figure, grid=grid_names()),
+        truth_outputs("svg"),
         rules.learning_curves.output,
     localrule: True

@@ -15,10 +15,13 @@ from recloss import config as settings
 from recloss import plan
 from recloss.files import ReclossError
 from recloss.record import (
+    CERTIFY_SOURCES,
     CONTROL_SOURCES,
     DATA_SOURCES,
+    LINEAR_SOURCES,
     RENDER_SOURCES,
     TRAIN_SOURCES,
+    TRUTH_SOURCES,
     code_hash,
 )
 from snakemake.exceptions import WorkflowError
@@ -86,9 +89,10 @@ def simulation_flags(wildcards):
 
 
 def training_run(wildcards):
-    return RUNS[
-        "train/{0.dataset}/mf/{0.loss}/{0.variant}/seed{0.seed}".format(wildcards)
-    ]
+    path = "train/{0.dataset}/mf/{0.loss}/{0.variant}/seed{0.seed}"
+    if not hasattr(wildcards, "loss"):
+        path = "train/{0.dataset}/linear/{0.linear}/{0.variant}/seed{0.seed}"
+    return RUNS[path.format(wildcards)]
 
 
 def setting_flags(wildcards):
@@ -96,10 +100,46 @@ def setting_flags(wildcards):
 
 
 def training_memory(wildcards, input):
-    """Memory of a training job in MB: tables, Adam, scores of a batch, the data, the libraries."""
+    """Memory of a job that trains a loss or a linear model, in MB."""
     with open(input.manifest) as file:
         manifest = json.load(file)
-    return plan.memory_mb(manifest, training_run(wildcards).settings)
+    run = training_run(wildcards)
+    return plan.memory_mb(manifest, run.loss, run.settings)
+
+
+def certified_models(wildcards):
+    """The linear models of the experiment with their settings, as flags of recloss.debiasing."""
+    found = {
+        model: settings.settings_for(config, wildcards.dataset, model)
+        for model in config["linear"]
+    }
+    return " ".join(f"--{model} '{json.dumps(s)}'" for model, s in found.items())
+
+
+def judged_runs(wildcards):
+    """Metrics of the runs of the main table on a simulated data set, first seed."""
+    return [
+        f"<results>/{run.path}/metrics.json"
+        for run in settings.main_runs(config)
+        if run.dataset == wildcards.dataset and run.seed == config["seeds"][0]
+    ]
+
+
+def simulated_names():
+    return [d["name"] for d in config["datasets"] if "simulate" in d]
+
+
+def debiasing_rows():
+    """Certificates of each data set, and what the truth says of simulated ones."""
+    certified = collect(rules.certify.output, dataset=dataset_names())
+    return certified + collect(rules.truth.output, dataset=simulated_names())
+
+
+def truth_outputs(*kinds):
+    """The table (csv, html, tex) and the figure (svg) of the truth, if any data set has one."""
+    folder = {"svg": "figures"}
+    names = [f"<results>/{folder.get(kind, 'tables')}/truth.{kind}" for kind in kinds]
+    return names if simulated_names() else []
 
 
 def gpus(wildcards):

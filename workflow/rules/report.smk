@@ -14,6 +14,10 @@ rule report:
         main_figure=rules.main_table.output.figure,
         grid_tables=collect(rules.grid.output.table, grid=grid_names()),
         grid_figures=collect(rules.grid.output.figure, grid=grid_names()),
+        debiasing=rules.debiasing.output.table,
+        rows="<results>/tables/debiasing.csv",
+        moved="<results>/tables/moved.html",
+        truth=truth_outputs("html", "svg"),
         learning_curves=rules.learning_curves.output.figure,
         cost=rules.cost_table.output.table,
     output:

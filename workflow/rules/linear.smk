@@ -1,0 +1,84 @@
+"""Linear models, the certificates that they absorb debiasing, and the truth of simulated data.
+
+REQUIRED INPUTS: <results>/data/{dataset}/split.npz and split.json; for the truth the runs of the
+main table.
+OUTPUTS: <results>/train/{dataset}/linear/{model}/{variant}/seed{seed}/metrics.json, history.csv and
+per_user.npz; <results>/data/{dataset}/certificates.csv and truth.csv.
+"""
+
+
+rule linear:
+    """Train iALS or EASE on one data set."""
+    input:
+        arrays=ancient(rules.split.output.arrays),
+        manifest=rules.split.output.manifest,
+    output:
+        metrics="<results>/train/{dataset}/linear/{linear}/{variant}/seed{seed}/metrics.json",
+        history="<results>/train/{dataset}/linear/{linear}/{variant}/seed{seed}/history.csv",
+        per_user="<results>/train/{dataset}/linear/{linear}/{variant}/seed{seed}/per_user.npz",
+    log:
+        "<logs>/train/{dataset}/linear/{linear}/{variant}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/train/{dataset}/linear/{linear}/{variant}/seed{seed}.tsv"
+    conda:
+        "../../envs/recloss.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=gpus,
+        mem_mb=training_memory,
+        runtime=1440,
+        # A resource, not a parameter: what was trained on another device stays.
+        device=config["device"],
+    params:
+        code=code_hash(LINEAR_SOURCES),
+        flags=setting_flags,
+    shell:
+        "python -m recloss.linear {wildcards.linear} --data {input.arrays}"
+        " --manifest {input.manifest} --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --out $(dirname {output.metrics}) --device {resources.device} --threads {threads}"
+        " {params.flags} 2>&1 | tee {log}"
+
+
+rule certify:
+    """Check on one data set that iALS and EASE absorb debiasing."""
+    input:
+        arrays=ancient(rules.split.output.arrays),
+        manifest=rules.split.output.manifest,
+    output:
+        "<results>/data/{dataset}/certificates.csv",
+    log:
+        "<logs>/certify/{dataset}.log",
+    conda:
+        "../../envs/recloss.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        code=code_hash(CERTIFY_SOURCES),
+        models=certified_models,
+        flags=settings.flags(config["debiasing"]),
+    shell:
+        "python -m recloss.debiasing --data {input.arrays} --manifest {input.manifest}"
+        " --out {output} --threads {threads} {params.models} {params.flags} > {log} 2>&1"
+
+
+rule truth:
+    """Judge the runs on a simulated data set by the truth that it knows."""
+    input:
+        arrays=ancient(rules.split.output.arrays),
+        manifest=rules.split.output.manifest,
+        truth=ancient(rules.simulate.output.truth),
+        runs=judged_runs,
+    output:
+        "<results>/data/{dataset}/truth.csv",
+    log:
+        "<logs>/truth/{dataset}.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(TRUTH_SOURCES),
+    shell:
+        "python -m recloss.truth --data {input.arrays} --manifest {input.manifest}"
+        " --truth {input.truth} --runs $(dirname {input.runs}) --out {output} > {log} 2>&1"
