@@ -23,6 +23,7 @@ from recloss import config
 PARTS = ["Snakefile", "config.yaml", "config", "profiles", "workflow", "report", "envs", "src"]
 TINY = REPO / "tests" / "config" / "tiny.yaml"
 METRICS = ["recall@20", "ndcg@20", "recall@50", "ndcg@50"]
+DEBIASING = ("debiasing", "moved", "truth")
 
 
 def environment(folder):
@@ -79,15 +80,15 @@ def test_the_plan_comes_before_any_job(tiny):
     printed = tiny[1]
     plan = printed.index("Plan of 'tiny'")
     assert plan < printed.index("rule simulate:")
-    assert "tiny: 12 training runs, 0 done; 150 users, 120 items" in printed
-    assert re.search(r"12 runs to train on 1 CPU thread\b.*: at most [\d.]+ (s|min)", printed)
+    assert "tiny: 15 training runs, 0 done; 150 users, 120 items" in printed
+    assert re.search(r"15 runs to train on 1 CPU thread\b.*: at most [\d.]+ (s|min)", printed)
 
 
 def test_metrics_has_a_row_per_run(tiny):
     metrics = pd.read_csv(tiny[0] / "results/tiny/metrics.csv")
     main = metrics[metrics["experiments"].str.contains("main")]
-    assert len(metrics) == 12 + 2
-    assert len(main) == 4 * 2
+    assert len(metrics) == 12 + 3 + 2
+    assert len(main) == 4 * 2 + 3  # iALS per seed, EASE once
     assert metrics["path"].is_unique
     assert metrics[METRICS].gt(0).all(axis=None)
     grid = metrics[metrics["experiments"].str.contains("grid:lambda_eps")]
@@ -109,16 +110,16 @@ def test_identities_of_the_losses_hold_through_the_workflow(tiny):
 
 def test_tables_and_figures_exist_in_every_format(tiny):
     results = tiny[0] / "results/tiny"
-    for table in ("data", "main", "cost", "grid_lambda", "grid_lambda_eps"):
+    for table in (*("data", "main", "cost", "grid_lambda", "grid_lambda_eps"), *DEBIASING):
         assert len(pd.read_csv(results / f"tables/{table}.csv")) > 0
         assert "<table" in (results / f"tables/{table}.html").read_text()
         assert r"\toprule" in (results / f"tables/{table}.tex").read_text()
-    for figure in ("main", "learning_curves", "grid_lambda", "grid_lambda_eps"):
+    for figure in ("main", "learning_curves", "truth", "grid_lambda", "grid_lambda_eps"):
         assert (results / f"figures/{figure}.svg").read_text().count("<path") > 5
 
 
 def test_executed_notebooks_are_kept(tiny):
-    for name in ("data", "main", "cost", "learning_curves", "grid_lambda"):
+    for name in ("data", "main", "cost", "learning_curves", "grid_lambda", "debiasing", "truth"):
         notebook = json.loads((tiny[0] / f"logs/tiny/notebooks/{name}.ipynb").read_text())
         code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
         assert all(cell["execution_count"] for cell in code)
@@ -130,19 +131,27 @@ def test_the_report_is_one_file_with_the_numbers_of_the_tables(tiny):
     assert not re.search(r"(src|href)=[\"']?(https?:|//|file:)", html)
     summary = pd.read_csv(folder / "tables/main.csv")
     assert set(summary["loss"]) == {
-        *("infonce", "infonce_plus", "mine_plus", "debiased_ccl", "popularity", "random")
+        *("infonce", "infonce_plus", "mine_plus", "debiased_ccl", "ials", "ease"),
+        *("popularity", "random"),
     }
     for value in summary["recall@20"]:
         assert f"{value:.4f}" in html
     for text in ("protocol <b>published</b>", "learning_rate: 0.02", "torch", "Hardware"):
         assert text in html
-    assert html.count("<svg") == 4
+    assert html.count("<svg") == 5
 
 
 def test_snakemakes_own_report_has_captions_categories_and_labels(tiny):
     snakemake(tiny[0], "--configfile", TINY, "--report", "results/tiny/snakemake-report.html")
     html = (tiny[0] / "results/tiny/snakemake-report.html").read_text()
-    for text in ("1 Data", "2 Main results", "3 Grids", "4 Training", "losses compared"):
+    for text in (
+        "1 Data",
+        "2 Main results",
+        "3 Grids",
+        "4 Debiasing",
+        "5 Training",
+        "losses compared",
+    ):
         assert text in html
     assert "at the" in html and "best epoch, protocol published" in html
 
@@ -200,7 +209,8 @@ def test_partial_targets(tmp_path):
     assert jobs(dry(folder, "--", "data"))["split"] == 1
     assert jobs(dry(folder, "--", "tables"))["main_table"] == 1
     assert jobs(dry(folder, "--", "figures"))["learning_curves"] == 1
-    assert jobs(dry(folder, "--", "tiny"))["train"] == 12
+    whole = jobs(dry(folder, "--", "tiny"))
+    assert (whole["train"], whole["linear"]) == (12, 3)
     one = "results/tiny/train/tiny/mf/mine_plus/base/seed1/metrics.json"
     assert jobs(dry(folder, "--", one))["train"] == 1
 
@@ -208,20 +218,48 @@ def test_partial_targets(tmp_path):
 def test_the_papers_jobs_are_counted_exactly():
     counts = jobs(snakemake(REPO, "-n", "--configfile", "config.yaml", "--forceall"))
     paper = config.load(yaml.safe_load((REPO / "config.yaml").read_text()))
-    datasets, losses = len(paper["datasets"]), len(paper["losses"])
-    main = datasets * losses * len(paper["seeds"])
-    grid = sum(
-        datasets * len(g["seeds"]) * int(np.prod([len(v) for v in g["over"].values()]))
-        for g in paper["grids"]
-    )
-    shared = datasets * len(paper["grids"])  # each grid meets the main table in one point
-    assert (main, grid, shared) == (180, 126, 6)
+    datasets, losses, seeds = (len(paper[key]) for key in ("datasets", "losses", "seeds"))
+    main = datasets * losses * seeds
+    # A grid meets the main table in one point.
+    grid = {"mf": 0, "linear": 0}
+    for g in paper["grids"]:
+        points = int(np.prod([len(v) for v in g["over"].values()])) - 1
+        grid[config.backbone_of(g["loss"])] += len(g["datasets"]) * points
+    assert (main, grid["mf"]) == (180, 120)
     fixed = {"aggregate", "data_table", "main_table", "cost_table", "learning_curves", "report"}
-    expected = dict.fromkeys([*fixed, "all"], 1)
-    expected |= dict.fromkeys(["fetch", "prepare", "split"], datasets)
-    expected |= {"control": 2 * datasets, "grid": 2, "train": main + grid - shared}
+    expected = dict.fromkeys([*fixed, "debiasing", "all"], 1)
+    expected |= dict.fromkeys(["fetch", "prepare", "split", "certify"], datasets)
+    expected |= {"control": 2 * datasets, "grid": len(paper["grids"]), "train": main + grid["mf"]}
+    expected["linear"] = datasets * (seeds + 1) + grid["linear"]
     expected["total"] = sum(expected.values())
     assert counts == expected
+
+
+def test_certificates_pass_and_a_failed_one_is_said(tiny, tmp_path):
+    folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
+    table = folder / "results/tiny/tables/debiasing.csv"
+    rows = pd.read_csv(table)
+    certified = rows[rows["passed"].notna()]
+    assert len(certified) == 2 * 2 * 6
+    assert certified["passed"].all()
+    assert set(rows["dataset"]) == {"tiny"}
+    html = (folder / "results/tiny/report.html").read_text()
+    assert "<code>ials</code>:\nall 5 certificates pass in\n20 cases" in html
+    source = folder / "results/tiny/data/tiny/certificates.csv"
+    text = source.read_text()
+    source.write_text(text.replace("True", "False", 1))
+    snakemake(folder, "--configfile", TINY, "--rerun-triggers", "mtime", "--", "report")
+    html = (folder / "results/tiny/report.html").read_text()
+    assert "<code>ials</code>:\n<b>fails</b>: half-step" in html
+    assert "FAILS" in html
+
+
+def test_without_linear_models_nothing_is_certified():
+    counts = jobs(dry(REPO, "--forceall", "--config", "linear=[]"))
+    assert not {"linear", "certify"} & set(counts)
+    assert counts["truth"] == 1
+    paper = jobs(snakemake(REPO, "-n", "--forceall", "--config", "linear=[]", "grids=[]"))
+    assert not {"linear", "certify", "debiasing", "truth"} & set(paper)
 
 
 def test_a_wrong_configuration_stops_before_any_job(tmp_path):
@@ -247,7 +285,7 @@ def test_a_data_set_of_your_own_needs_one_entry(tmp_path):
     target = "results/own/metrics.csv"
     snakemake(folder, "--configfile", "own.yaml", "--", target)
     metrics = pd.read_csv(folder / target)
-    assert set(metrics["loss"]) == {"mine_plus", "popularity", "random"}
+    assert set(metrics["loss"]) == {"mine_plus", "ials", "ease", "popularity", "random"}
     (shop / "test.txt").write_text("0 1 1\n")
     printed = snakemake(folder, "--configfile", "own.yaml", "--", target, ok=False)
     assert re.search(r"error: .*shop/test.txt:1: ", printed)
@@ -310,7 +348,7 @@ def test_gpu_jobs_run_one_at_a_time_under_the_default_profile(tmp_path):
     """Without a GPU too: what counts is that the jobs ask and the profile limits."""
     folder = clone(tmp_path / "clone")
     printed = snakemake(folder, "--configfile", TINY, "--config", "device=auto", "-n", "--", "tiny")
-    assert printed.count("gpu=1") == 12
+    assert printed.count("gpu=1") == 12 + 3
     (folder / "Snakefile").write_text(
         "rule all:\n    input: expand('{n}', n=range(3)),\n"
         "rule job:\n    output: '{n}',\n    resources: gpu=1,\n"
@@ -327,14 +365,14 @@ def test_every_trained_loss_beats_popularity_which_beats_chance(tmp_path):
     metrics = pd.read_csv(folder / target).set_index("loss")["recall@20"]
     assert metrics["popularity"] > 2 * metrics["random"]
     trained = metrics.drop(["popularity", "random"])
-    assert len(trained) == 12
+    assert len(trained) == 12 + 2
     assert (trained > 3 * metrics["popularity"]).all(), trained
 
 
 @pytest.mark.mirror
 def test_real_gowalla_from_the_mirror(mirror, tmp_path):
     folder = clone(tmp_path / "clone")
-    small = {"losses": ["mine_plus", "infonce"], "grids": [], "device": "cpu"}
+    small = {"losses": ["mine_plus", "infonce"], "grids": [], "device": "cpu", "linear": []}
     small["settings"] = {"max_epochs": 2, "negatives": 64, "learning_rate": 5.0e-3}
     (folder / "small.yaml").write_text(yaml.safe_dump(small))
     printed = snakemake(
@@ -364,7 +402,7 @@ def test_a_browser_shows_the_report(tiny, tmp_path):
     dom = subprocess.run(
         [*command, "--dump-dom", report], capture_output=True, text=True, timeout=120, check=True
     ).stdout
-    assert dom.count("</svg>") == 4
+    assert dom.count("</svg>") == 5
     assert "Losses compared" in dom
     subprocess.run([*command, f"--screenshot={shot}", report], timeout=120, check=True)
     from matplotlib.image import imread

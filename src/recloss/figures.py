@@ -194,7 +194,7 @@ def truth_bars(table: pd.DataFrame) -> Figure:
         bias.set(xlabel="bias of the negative term, % of the true one")
         bias.set_xscale("symlog", linthresh=10)
         bias.grid(axis="x", alpha=0.3)
-        bias.legend(loc="lower right")
+        bias.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure
 
 

@@ -39,7 +39,7 @@ def provenance(metrics: pd.DataFrame) -> dict[str, str]:
 
 
 def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return per data set the best trained model, its margin over popularity, and the run counts."""
+    """Return per data set the best trained model, the second, popularity, and the run counts."""
     rows = []
     for dataset, runs in metrics.groupby("dataset", sort=False):
         main = part_of(runs, "main")
@@ -62,13 +62,16 @@ def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def verdicts(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return per data set and linear model how many certificates there are and which failed."""
-    table = certificates(rows)
+def verdicts(rows: str | Path) -> list[dict[str, Any]]:
+    """Return per data set and linear model how many certificates there are and which failed.
+
+    rows: path of debiasing.csv.
+    """
+    table = certificates(pd.read_csv(rows, dtype={"passed": str}))
     found = []
     for (dataset, model), part in table.groupby(["dataset", "model"], sort=False):
         failed = part.loc[part["verdict"] != "passes", "certificate"].tolist()
-        counts = {"certificates": len(part), "cases": int(part["settings"].sum())}
+        counts = {"certificates": len(part), "cases": int(part["cases"].sum())}
         found.append({"dataset": dataset, "model": model, "failed": failed} | counts)
     return found
 
@@ -78,16 +81,18 @@ def render(
     metrics: str | Path,
     tables: dict[str, str],
     figures: dict[str, str],
-    debiasing: dict[str, Any],
+    debiasing: dict[str, str],
+    truth: dict[str, str],
     grids: list[tuple[dict[str, Any], str, str]],
     template: Path,
 ) -> str:
     """Return the report as HTML.
 
     config: the completed configuration; metrics: path of metrics.csv; tables and figures: name to
-    path of .html and .svg; debiasing: paths of debiasing.csv (rows), of the tables of certificates
-    and of what moved (table, moved), and of the truth (table, figure) if there is one; grids:
-    (entry, figure, table) of each; template: the folder with report.html.j2 and style.css.
+    path of .html and .svg; debiasing: paths of debiasing.csv (rows) and of the tables of
+    certificates and of what moved (table, moved), empty without them; truth: paths of its table and
+    figure, empty without simulated data; grids: (entry, figure, table) of each; template: the
+    folder with report.html.j2 and style.css.
     """
     frame = pd.read_csv(metrics)
     return (
@@ -102,7 +107,8 @@ def render(
             tables=tables,
             figures=figures,
             debiasing=debiasing,
-            verdicts=verdicts(pd.read_csv(debiasing["rows"], dtype={"passed": str})),
+            verdicts=verdicts(debiasing["rows"]) if debiasing else [],
+            truth=truth,
             grids=grids,
         )
     )

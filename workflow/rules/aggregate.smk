@@ -213,7 +213,7 @@ rule tables:
         rules.data_table.output,
         rules.main_table.output,
         collect(rules.grid.output, grid=grid_names()),
-        rules.debiasing.output,
+        debiasing_outputs("csv", "html", "tex"),
         truth_outputs("csv", "html", "tex"),
         rules.cost_table.output,
     localrule: True

@@ -131,8 +131,21 @@ def simulated_names():
 
 def debiasing_rows():
     """Certificates of each data set, and what the truth says of simulated ones."""
-    certified = collect(rules.certify.output, dataset=dataset_names())
-    return certified + collect(rules.truth.output, dataset=simulated_names())
+    certified = dataset_names() if config["linear"] else []
+    return [
+        *collect(rules.certify.output, dataset=certified),
+        *collect(rules.truth.output, dataset=simulated_names()),
+    ]
+
+
+def debiasing_outputs(*kinds):
+    """Tables (csv, html, tex) of debiasing and of what moved, if there is anything to say."""
+    tables = [
+        f"<results>/tables/{table}.{kind}"
+        for table in ("debiasing", "moved")
+        for kind in kinds
+    ]
+    return tables if debiasing_rows() else []
 
 
 def truth_outputs(*kinds):
