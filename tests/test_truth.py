@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import interactions
 
 from recloss import simulate, truth
 from recloss.record import write_run
@@ -42,6 +43,15 @@ def test_every_loss_has_its_term(loss, at):
         torch.testing.assert_close(values / values[1], (y - y[1]).exp())
     else:
         assert float(values[1]) == pytest.approx(at)
+
+
+def test_scores_are_those_of_training(tmp_path):
+    users, items = torch.randn(2, 5, 3).unbind()
+    np.savez(tmp_path / "vectors.npz", users=3 * users.numpy(), items=2 * items.numpy())
+    metrics = {"loss": "mine", "settings": {"score": "cosine", "temperature": 0.5}}
+    cosine = torch.cosine_similarity(users[:, None], items[None], dim=2)
+    train = interactions([(0, 0)], 5, 5)
+    torch.testing.assert_close(truth.scores_of(tmp_path, metrics, train), cosine / 0.5)
 
 
 @pytest.mark.parametrize("loss", ["mine_plus", "bpr", "ials", "ease"])

@@ -203,7 +203,7 @@ def ease_certificate(
     weights: `linear.ease_columns` of EASE(reg), (I, n) float64.
     """
     value = ease_slope(train, kappa * weights, columns, reg / (1 - tau), tau, kappa)
-    sentence = f"slope of the debiased objective at {len(columns)} columns, relative to that at 0"
+    sentence = f"slope of the debiased objective at {len(columns)} columns over that at 0"
     return row("ease", "minimiser", 1e-6, value, sentence)
 
 

@@ -123,8 +123,9 @@ def _curves(points: pd.DataFrame, key: str, metric: str, names: list[str]) -> Fi
         axis.plot(mean.idxmax(), mean.max(), "o", color=COLOURS["debiased"], markersize=7)
         axis.annotate(
             f"best {mean.max():.4f} at {key} {mean.idxmax():g}",
-            (0.02, 0.04),
+            (1, 1.02),
             xycoords="axes fraction",
+            ha="right",
         )
         axis.set_xlabel(key)
         axis.set_ylabel(metric)

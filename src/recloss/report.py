@@ -10,7 +10,7 @@ import yaml
 
 import recloss
 from recloss import record
-from recloss.tables import certificates, part_of
+from recloss.tables import certificates, moved, part_of
 
 
 def _unique(frame: pd.DataFrame, column: str) -> str:
@@ -76,6 +76,26 @@ def verdicts(rows: str | Path) -> list[dict[str, Any]]:
     return found
 
 
+def furthest(rows: str | Path) -> list[dict[str, Any]]:
+    """Return per data set and model the case without the condition that moves most lists.
+
+    rows: path of debiasing.csv. Shares and relative changes, as `debiasing.row` has them.
+    """
+    table = moved(pd.read_csv(rows, dtype={"passed": str}))
+    lists = table[table["certificate"].str.endswith(", rankings")]
+    found = []
+    for _, part in lists.groupby(["dataset", "model"], sort=False):
+        most = part.loc[part["value"].idxmax()]
+        name, keys = most["certificate"].removesuffix(", rankings"), ["dataset", "model", "tau"]
+        same = table[(table[keys] == most[keys]).all(axis=1)]
+        if pd.notna(most["kappa"]):
+            same = same[same["kappa"] == most["kappa"]]
+        values = same.set_index("certificate")["value"]
+        changes = {m: values[f"{name}, {m}"] for m in ("recall@20", "ndcg@20")}
+        found.append(most.to_dict() | {"certificate": name} | changes)
+    return found
+
+
 def render(
     config: dict[str, Any],
     metrics: str | Path,
@@ -108,6 +128,7 @@ def render(
             figures=figures,
             debiasing=debiasing,
             verdicts=verdicts(debiasing["rows"]) if debiasing else [],
+            furthest=furthest(debiasing["rows"]) if debiasing else [],
             truth=truth,
             grids=grids,
         )

@@ -1,12 +1,17 @@
 """Means, spreads and intervals of repeated runs."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from recloss import seeds
+from recloss.files import ReclossError
+
 LEVEL = 0.95
+REPLICATES = 2000  # of a bootstrap: the ends of an interval stand on 50 each
 
 
 def user_values(paths: list[Path], metric: str) -> np.ndarray:
@@ -16,6 +21,61 @@ def user_values(paths: list[Path], metric: str) -> np.ndarray:
         with np.load(path, allow_pickle=False) as arrays:
             values.append(arrays[metric].astype(np.float64))
     return np.mean(values, axis=0)
+
+
+def user_matrix(paths: list[Path], metric: str) -> np.ndarray:
+    """Return each test user's value of `metric` in each run, (runs, users) float64."""
+    return np.stack([user_values([path], metric) for path in paths])
+
+
+class Comparison(NamedTuple):
+    """A model beside another: relative difference of their means, its interval, two-sided p."""
+
+    effect: float
+    low: float
+    high: float
+    p: float
+    n_seeds: int
+    n_users: int
+
+
+def compare(one: np.ndarray, other: np.ndarray, seed: int = 0) -> Comparison:
+    """Return the paired bootstrap of mean(one) / mean(other) - 1 over users and seeds.
+
+    one, other: (seeds, users) of the same users and seeds in the same order; where one has a single
+    seed, as EASE, it stands beside each seed of the other. Each replicate draws users and, apart
+    from them, seeds with replacement; the interval is of percentiles, p twice the smaller tail.
+    """
+    if 1 in (len(one), len(other)):
+        one, other = np.broadcast_arrays(one, other)
+    if one.shape != other.shape:
+        raise ReclossError(f"runs of {one.shape} and {other.shape} seeds and users are not paired")
+    n_seeds, users = one.shape
+    generator = seeds.generator(seed, "bootstrap")
+    means = np.empty((2, REPLICATES))
+    for replicate in range(REPLICATES):
+        of_users = np.bincount(generator.integers(users, size=users), minlength=users)
+        of_seeds = np.bincount(generator.integers(n_seeds, size=n_seeds), minlength=n_seeds)
+        means[:, replicate] = [of_seeds @ (values @ of_users) for values in (one, other)]
+    ratios = _relative(*means)
+    tails = [(np.sum(side) + 1) / (REPLICATES + 1) for side in (ratios <= 0, ratios >= 0)]
+    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    effect = float(_relative(one.mean(), other.mean()))
+    return Comparison(effect, float(low), float(high), min(1.0, 2 * min(tails)), n_seeds, users)
+
+
+def _relative(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(one / other - 1, nan=0.0)  # 0 / 0: no difference
+
+
+def holm(values: list[float]) -> list[float]:
+    """Return p-values corrected for their number by Holm's step-down procedure."""
+    order = np.argsort(values, kind="stable")
+    corrected = np.empty(len(values))
+    scaled = np.asarray(values, float)[order] * np.arange(len(values), 0, -1)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(scaled))
+    return corrected.tolist()
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:

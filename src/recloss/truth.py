@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from recloss import linear
 from recloss.data import Interactions
@@ -73,8 +74,11 @@ def scores_of(run: Path, metrics: dict[str, Any], train: Interactions) -> Tensor
         scores = linear.ease(linear.gram(train), settings["reg"]).scores(train)
     else:
         with np.load(run / "vectors.npz", allow_pickle=False) as arrays:
-            vectors = [torch.from_numpy(arrays[name]) for name in ("users", "items")]
-        scores = dot_scores(*vectors, cosine=settings.get("score") == "cosine")
+            users, items = (torch.from_numpy(arrays[name]) for name in ("users", "items"))
+        cosine = settings.get("score") == "cosine"
+        if cosine:  # which a ranking does without
+            users = functional.normalize(users, dim=1)
+        scores = dot_scores(users, items, cosine)
     return scores(0, train.n_users) / settings.get("temperature", 1.0)
 
 
