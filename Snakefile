@@ -20,6 +20,8 @@ pathvars:
 
 wildcard_constraints:
     dataset=one_of(dataset["name"] for dataset in config["datasets"]),
+    protocol="published|heldout",
+    stage="train|heldout",
     loss=one_of(known_losses()),
     linear=one_of(["ials", "ease"]),
     control=one_of(config["controls"]),
@@ -32,6 +34,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/linear.smk"
 include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/experiments.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/bench.smk"
 
@@ -49,7 +52,11 @@ rule all:
 rule data:
     """Fetch, validate and split every data set."""
     input:
-        collect(rules.split.output.manifest, dataset=dataset_names()),
+        collect(
+            rules.split.output.manifest,
+            dataset=dataset_names(),
+            protocol=config["protocol"],
+        ),
     localrule: True
 
 
@@ -59,7 +66,9 @@ rule plan:
 
 
 # A target per data set: its training runs.
-for name in free_names(["all", "data", "plan", "tables", "figures", "report", "bench"]):
+for name in free_names(
+    ["all", "data", "plan", "tables", "figures", "report", "bench", "tune"]
+):
 
     rule:
         name:

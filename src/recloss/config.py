@@ -8,7 +8,7 @@ import functools
 import itertools
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from recloss import data
+from recloss import data, seeds
 from recloss.files import ReclossError, atomic, run_cli
 
 BACKBONE = "mf"
@@ -99,8 +99,11 @@ def load(raw: dict[str, Any]) -> dict[str, Any]:
         for name, node in settings_schema().items()
     }
     for grid in config["grids"]:
-        grid.setdefault("datasets", [dataset["name"] for dataset in config["datasets"]])
-        grid.setdefault("seeds", config["seeds"][:1])
+        grid["loss"] = [grid["loss"]] if isinstance(grid["loss"], str) else grid["loss"]
+    for experiment in (*config["grids"], config["inflation"], config["tune"]):
+        experiment.setdefault("datasets", [dataset["name"] for dataset in config["datasets"]])
+    for experiment in (*config["grids"], config["inflation"]):
+        experiment.setdefault("seeds", config["seeds"][:1])
     _check(config)
     return config
 
@@ -199,31 +202,49 @@ def _check(config: dict[str, Any]) -> None:
                 f"{where}.name: no published data set {name!r} (known: {', '.join(published)}); "
                 "add `path: FOLDER` for a data set of your own"
             )
+    models = [*known, *_linear_schema()]
     for index, grid in enumerate(config["grids"]):
         where = f"configuration: grids[{index}]"
         if [other["name"] for other in config["grids"]].count(grid["name"]) > 1:
             raise ReclossError(f"{where}.name: {grid['name']!r} is used twice; rename one")
-        models = [*known, *_linear_schema()]
-        if grid["loss"] not in models:
-            raise ReclossError(
-                f"{where}.loss: no loss {grid['loss']!r}; known: {', '.join(models)}"
-            )
-        for dataset in grid["datasets"]:
-            if dataset not in names:
-                raise ReclossError(
-                    f"{where}.datasets: {dataset!r} is not in datasets ({', '.join(names)})"
-                )
-        nodes = model_schema(grid["loss"])
-        for key, values in grid["over"].items():
-            if key not in nodes:
-                raise ReclossError(
-                    f"{where}.over.{key}: {grid['loss']} has no such setting; "
-                    f"allowed: {', '.join(nodes)}"
-                )
-            for value in values:
-                check_setting(f"{where}.over.{key}", nodes[key], value)
+        _check_names(f"{where}.loss", grid["loss"], "loss", models)
+        _check_names(f"{where}.datasets", grid["datasets"], "data set", names)
+        if len(grid["loss"]) > 1 and len(grid["over"]) > 1:
+            raise ReclossError(f"{where}.over: several losses vary in one setting; keep one of two")
+        for loss in grid["loss"]:
+            _check_values(f"{where}.over", loss, grid["over"])
+    _check_names("configuration: model_seeds", config["model_seeds"], "loss", models)
+    _check_names("configuration: inflation.losses", config["inflation"]["losses"], "loss", known)
+    for key in ("inflation", "tune"):
+        _check_names(f"configuration: {key}.datasets", config[key]["datasets"], "data set", names)
+    _check_names("configuration: tune.over", config["tune"]["over"], "loss", models)
+    for model, over in config["tune"]["over"].items():
+        _check_values(f"configuration: tune.over.{model}", model, over)
+    for dataset, found in config["tuned"]["datasets"].items():
+        _check_names(f"configuration: tuned.datasets.{dataset}", found, "loss", models)
+        for model, entry in found.items():
+            values = {key: [value] for key, value in entry["settings"].items()}
+            _check_values(f"configuration: tuned.datasets.{dataset}.{model}", model, values)
     for run in runs(config):
         check_settings(run.loss, run.settings, f"configuration: {run.dataset}, {run.loss}")
+
+
+def _check_names(where: str, names: Iterable[str], what: str, known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ReclossError(f"{where}: no {what} {name!r}; known: {', '.join(known)}")
+
+
+def _check_values(where: str, model: str, over: dict[str, list[Any]]) -> None:
+    """Refuse settings that a model does not have, and values that they do not take."""
+    nodes = model_schema(model)
+    for key, values in over.items():
+        if key not in nodes:
+            raise ReclossError(
+                f"{where}.{key}: {model} has no such setting; allowed: {', '.join(nodes)}"
+            )
+        for value in values:
+            check_setting(f"{where}.{key}", nodes[key], value)
 
 
 def check_setting(where: str, node: dict[str, Any], value: Any) -> None:
@@ -257,7 +278,7 @@ def settings_for(config: dict[str, Any], dataset: str, model: str) -> dict[str, 
 
     Order for a loss: `settings`, the data set's `settings`, the schema's defaults of the loss,
     `loss_settings`, the data set's `loss_settings`. For a linear model: the schema's defaults,
-    `linear_settings`, the data set's `linear_settings`.
+    `linear_settings`, the data set's `linear_settings`. At last what was tuned.
     """
     entry = next(entry for entry in config["datasets"] if entry["name"] == dataset)
     if backbone_of(model) == LINEAR:
@@ -270,12 +291,16 @@ def settings_for(config: dict[str, Any], dataset: str, model: str) -> dict[str, 
         | {name: node["default"] for name, node in own.items()}
         | config[key].get(model, {})
         | entry.get(key, {}).get(model, {})
+        | config["tuned"]["datasets"].get(dataset, {}).get(model, {}).get("settings", {})
     )
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: data set, backbone, loss or linear model, variant of settings, seed."""
+    """One training run: data set, backbone, loss or linear model, variant of settings, seed.
+
+    stage: `train` under the protocol of the configuration, or `heldout` under that.
+    """
 
     dataset: str
     backbone: str
@@ -283,12 +308,13 @@ class Run:
     variant: str
     seed: int
     settings: dict[str, Any] = field(compare=False)
+    stage: str = "train"
 
     @property
     def path(self) -> str:
         """The run's folder below results/<run>/."""
         parts = (self.dataset, self.backbone, self.loss, self.variant, f"seed{self.seed}")
-        return "/".join(("train", *parts))
+        return "/".join((self.stage, *parts))
 
 
 def variant_name(changes: dict[str, Any]) -> str:
@@ -304,7 +330,8 @@ def main_runs(config: dict[str, Any]) -> Iterator[Run]:
     models = [*config["losses"], *config["linear"]]
     for dataset, model in itertools.product(config["datasets"], models):
         settings = settings_for(config, dataset["name"], model)
-        for seed in config["seeds"][: 1 if model == "ease" else None]:
+        chosen = config["model_seeds"].get(model, config["seeds"])
+        for seed in chosen[: 1 if model == "ease" else None]:
             yield Run(dataset["name"], backbone_of(model), model, "base", seed, settings)
 
 
@@ -314,23 +341,57 @@ def control_runs(config: dict[str, Any]) -> Iterator[Run]:
         yield Run(dataset["name"], CONTROL, control, "base", config["seeds"][0], {})
 
 
+def _variant(
+    config: dict[str, Any], dataset: str, model: str, point: dict[str, Any], seed: int, stage: str
+) -> Run:
+    """Return the run at some settings; named `base` if they are those of the main table."""
+    base = settings_for(config, dataset, model)
+    changes = {key: value for key, value in point.items() if value != base[key]}
+    name = variant_name(changes)
+    return Run(dataset, backbone_of(model), model, name, seed, base | point, stage)
+
+
 def grid_runs(config: dict[str, Any], grid: dict[str, Any]) -> Iterator[Run]:
     """Yield the runs of a grid; a point equal to the main table's settings is that very run."""
-    for dataset in grid["datasets"]:
-        base = settings_for(config, dataset, grid["loss"])
+    for dataset, loss in itertools.product(grid["datasets"], grid["loss"]):
         for values in itertools.product(*grid["over"].values()):
             point = dict(zip(grid["over"], values, strict=True))
-            changes = {key: value for key, value in point.items() if value != base[key]}
             for seed in grid["seeds"]:
-                name = variant_name(changes)
-                backbone = backbone_of(grid["loss"])
-                yield Run(dataset, backbone, grid["loss"], name, seed, base | point)
+                yield _variant(config, dataset, loss, point, seed, "train")
+
+
+def inflation_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the runs under `heldout` that watch the test set."""
+    entry = config["inflation"]
+    for dataset, loss in itertools.product(entry["datasets"], entry["losses"]):
+        for seed in entry["seeds"]:
+            yield _variant(config, dataset, loss, {"watch_test": True}, seed, "heldout")
+
+
+def trial_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the trials of `snakemake tune`, on the first seed, equally many of every model.
+
+    A model whose grid has more points than there are trials gets as many drawn at random, from the
+    stream (0, "tune", model); one with fewer gets all of its grid.
+    """
+    entry, config = config["tune"], config | {"tuned": {"datasets": {}}}
+    for dataset, model in itertools.product(entry["datasets"], entry["over"]):
+        over = entry["over"][model]
+        points = list(itertools.product(*over.values()))
+        order = seeds.generator(0, f"tune {model}").permutation(len(points))
+        common = {} if backbone_of(model) == LINEAR else entry["settings"]
+        for index in sorted(order[: entry["trials"]]):
+            point = common | dict(zip(over, points[index], strict=True))
+            yield _variant(config, dataset, model, point, config["seeds"][0], "heldout")
 
 
 def runs(config: dict[str, Any]) -> list[Run]:
-    """Return every training run of the experiment once, however many experiments ask for it."""
+    """Return every training run of the experiment once, however many experiments ask for it.
+
+    The trials of `snakemake tune` are not among them.
+    """
     grids = (grid_runs(config, grid) for grid in config["grids"])
-    return list(dict.fromkeys(itertools.chain(main_runs(config), *grids)))
+    return list(dict.fromkeys(itertools.chain(main_runs(config), *grids, inflation_runs(config))))
 
 
 def flags(settings: dict[str, Any]) -> str:

@@ -75,8 +75,9 @@ def main_bars(table: pd.DataFrame, metric: str = "recall@20") -> Figure:
 def grid_figure(points: pd.DataFrame, over: list[str], metric: str = "recall@20") -> Figure:
     """Draw a grid: a heat map over two settings, a curve over one, a panel per data set.
 
-    points: columns dataset, the settings in `over`, and `metric`, one row per run; seeds are
-    averaged, and on a curve their standard deviation is shown where there are several.
+    points: columns dataset, loss, the settings in `over`, and `metric`, one row per run; seeds are
+    averaged, and on a curve their standard deviation is shown where there are several. A curve per
+    loss; a heat map is of one loss.
     """
     names = list(dict.fromkeys(points["dataset"]))
     if len(over) == 1:
@@ -114,22 +115,21 @@ def grid_figure(points: pd.DataFrame, over: list[str], metric: str = "recall@20"
 
 def _curves(points: pd.DataFrame, key: str, metric: str, names: list[str]) -> Figure:
     figure, axes = _panels(names, 4.4, 3.0)
+    losses = list(dict.fromkeys(points["loss"]))
     for axis, name in zip(axes, names, strict=True):
-        groups = points[points["dataset"] == name].groupby(key)[metric]
-        mean, spread = groups.mean(), groups.std(ddof=1).fillna(0)
-        axis.errorbar(
-            mean.index, mean, yerr=spread, color=COLOURS["plain"], marker="o", markersize=4
-        )
-        axis.plot(mean.idxmax(), mean.max(), "o", color=COLOURS["debiased"], markersize=7)
-        axis.annotate(
-            f"best {mean.max():.4f} at {key} {mean.idxmax():g}",
-            (1, 1.02),
-            xycoords="axes fraction",
-            ha="right",
-        )
+        for loss, colour in zip(losses, plt.get_cmap("tab10").colors * 2, strict=False):
+            mine = points[(points["dataset"] == name) & (points["loss"] == loss)]
+            groups = mine.groupby(key)[metric]
+            mean, spread = groups.mean(), groups.std(ddof=1).fillna(0)
+            label = f"{loss}: {mean.max():.4f} at {mean.idxmax():g}"
+            axis.errorbar(
+                mean.index, mean, yerr=spread, color=colour, marker="o", ms=4, label=label
+            )
+            axis.plot(mean.idxmax(), mean.max(), "o", color=colour, ms=8, mfc="none")
         axis.set_xlabel(key)
         axis.set_ylabel(metric)
         axis.grid(axis="y", alpha=0.3)
+        axis.legend(title="best", loc="upper left", bbox_to_anchor=(0, -0.22))
     return figure
 
 
@@ -194,8 +194,54 @@ def truth_bars(table: pd.DataFrame) -> Figure:
         bias.axvline(0, color="#222", linewidth=0.8)
         bias.set(xlabel="bias of the negative term, % of the true one")
         bias.set_xscale("symlog", linthresh=10)
+        bias.margins(x=0.06)
         bias.grid(axis="x", alpha=0.3)
         bias.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return figure
+
+
+def bounds(table: pd.DataFrame) -> Figure:
+    """Draw each loss above its lower bound at the vectors of trained models.
+
+    table: bounds.csv (`bounds.rows`); a row of panels per data set, a panel per inequality.
+    """
+    datasets = list(dict.fromkeys(table["dataset"]))
+    names = list(dict.fromkeys(table["inequality"]))
+    height = 0.9 + 0.24 * table["model"].nunique()
+    figure, axes = plt.subplots(
+        len(datasets), len(names), figsize=(3.5 * len(names), height * len(datasets)),
+        squeeze=False, sharey="row", layout="constrained",
+    )  # fmt: skip
+    for row, dataset in zip(axes, datasets, strict=True):
+        for axis, name in zip(row, names, strict=True):
+            mine = table[(table["dataset"] == dataset) & (table["inequality"] == name)].iloc[::-1]
+            ends = mine["mean bound"], mine["mean loss"]
+            axis.hlines(mine["model"], *ends, color="#c5cad0", linewidth=2)
+            axis.plot(ends[0], mine["model"], "o", color=COLOURS["control"], label="bound", ms=5)
+            axis.plot(ends[1], mine["model"], "o", color=COLOURS["plain"], label="loss", ms=5)
+            axis.set_title(f"{dataset}: {name}")
+            axis.set_xlabel("mean over pairs")
+            axis.grid(axis="x", alpha=0.3)
+    axes[0][-1].legend(loc="lower left", bbox_to_anchor=(1, 0))
+    return figure
+
+
+def sensitivity(table: pd.DataFrame) -> Figure:
+    """Draw best, median and worst over each model's trials, a panel per data set.
+
+    table: the result of `tables.tuning`.
+    """
+    names = list(dict.fromkeys(table["dataset"]))
+    figure, axes = _panels(names, 5.2, 0.9 + 0.27 * table["model"].nunique())
+    for axis, name in zip(axes, names, strict=True):
+        rows = table[table["dataset"] == name].sort_values("best")
+        colours = [COLOURS[kind(model, backbone_of(model))] for model in rows["model"]]
+        axis.hlines(rows["model"], rows["worst"], rows["best"], color=colours, linewidth=2)
+        axis.plot(rows["median"], rows["model"], "|", color="#222", ms=9, label="median")
+        axis.scatter(rows["best"], rows["model"], color=colours, s=28, zorder=3, label="best")
+        axis.set_xlabel("recall@20 on validation, worst to best trial")
+        axis.grid(axis="x", alpha=0.3)
+    axes[-1].legend(loc="lower right")
     return figure
 
 

@@ -20,11 +20,12 @@ from recloss.files import atomic, write_json
 DATA_SOURCES = ("seeds", "data", "simulate", "split")
 EVALUATE_SOURCES = ("seeds", "kernels", "kernels_cpu", "kernels_cuda", "evaluate")
 TRAIN_SOURCES = (*EVALUATE_SOURCES, "sampling", "scores", "losses", "models", "optim", "train")
+BOUND_SOURCES = ("seeds", "sampling", "scores", "losses", "bounds")
 CONTROL_SOURCES = (*EVALUATE_SOURCES, "controls")
 LINEAR_SOURCES = (*EVALUATE_SOURCES, "linear")
 CERTIFY_SOURCES = (*LINEAR_SOURCES, "debiasing")
 TRUTH_SOURCES = (*CERTIFY_SOURCES, "truth")
-RENDER_SOURCES = ("stats", "figures", "tables", "report")
+RENDER_SOURCES = ("stats", "claims", "figures", "tables", "report")
 
 
 def code_hash(modules: tuple[str, ...]) -> str:

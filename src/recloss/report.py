@@ -9,7 +9,8 @@ import pandas as pd
 import yaml
 
 import recloss
-from recloss import record
+from recloss import data, record
+from recloss.claims import TEXTS
 from recloss.tables import certificates, moved, part_of
 
 
@@ -96,42 +97,62 @@ def furthest(rows: str | Path) -> list[dict[str, Any]]:
     return found
 
 
-def render(
-    config: dict[str, Any],
-    metrics: str | Path,
-    tables: dict[str, str],
-    figures: dict[str, str],
-    debiasing: dict[str, str],
-    truth: dict[str, str],
-    grids: list[tuple[dict[str, Any], str, str]],
-    template: Path,
-) -> str:
+def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the names of the tables and of the figures that an experiment has.
+
+    Those of a table are <results>/tables/NAME.{csv,html,tex}, of a figure figures/NAME.svg.
+    """
+    grids = [f"grid_{grid['name']}" for grid in config["grids"]]
+    known = {row.dataset for row in data.table()}
+    simulated = any("simulate" in dataset for dataset in config["datasets"])
+    optional = {
+        "tuning": bool(config["tuned"]["datasets"]),
+        "bounds": bool(config["losses"]),
+        "inflation": bool(config["inflation"]["losses"]),
+        "published": any(dataset["name"] in known for dataset in config["datasets"]),
+        "debiasing": bool(config["linear"]) or simulated,
+        "moved": bool(config["linear"]) or simulated,
+        "truth": simulated,
+    }
+    tables = ["claims", "main", *grids, *(name for name in optional if optional[name])]
+    drawn = [name for name in ("tuning", "bounds", "truth") if optional[name]]
+    curves = ["learning_curves"] if config["losses"] else []
+    return [*tables, "cost", "data"], ["main", *grids, *drawn, *curves]
+
+
+def claims_of(results: Path) -> list[dict[str, Any]]:
+    """Return the claims with their texts and the verdict on each data set, from claims.csv."""
+    table = pd.read_csv(results / "tables" / "claims.csv", keep_default_na=False)
+    return [
+        {"name": name, "text": TEXTS[name][0], "source": TEXTS[name][1]}
+        | {"rows": rows.to_dict("records"), "evidence": rows["evidence"].iloc[0]}
+        for name, rows in table.groupby("claim", sort=False)
+    ]
+
+
+def render(config: dict[str, Any], results: Path, template: Path) -> str:
     """Return the report as HTML.
 
-    config: the completed configuration; metrics: path of metrics.csv; tables and figures: name to
-    path of .html and .svg; debiasing: paths of debiasing.csv (rows) and of the tables of
-    certificates and of what moved (table, moved), empty without them; truth: paths of its table and
-    figure, empty without simulated data; grids: (entry, figure, table) of each; template: the
-    folder with report.html.j2 and style.css.
+    config: the completed configuration; results: the folder with metrics.csv, tables/ and figures/,
+    which holds what `contents` names; template: that with report.html.j2 and style.css.
     """
-    frame = pd.read_csv(metrics)
-    return (
-        _environment(template)
-        .get_template("report.html.j2")
-        .render(
-            config=config,
-            configuration=yaml.safe_dump(config, sort_keys=False, width=100),
-            version=recloss.__version__,
-            summary=summary(frame),
-            provenance=provenance(frame),
-            tables=tables,
-            figures=figures,
-            debiasing=debiasing,
-            verdicts=verdicts(debiasing["rows"]) if debiasing else [],
-            furthest=furthest(debiasing["rows"]) if debiasing else [],
-            truth=truth,
-            grids=grids,
-        )
+    metrics = pd.read_csv(results / "metrics.csv")
+    tables, figures = contents(config)
+    rows = results / "tables" / "debiasing.csv"
+    environment = _environment(template)
+    environment.filters["table"] = lambda name: (results / "tables" / f"{name}.html").read_text()
+    environment.filters["figure"] = lambda name: _svg(results / "figures" / f"{name}.svg")
+    return environment.get_template("report.html.j2").render(
+        config=config,
+        configuration=yaml.safe_dump(config, sort_keys=False, width=100),
+        version=recloss.__version__,
+        claims=claims_of(results),
+        summary=summary(metrics),
+        provenance=provenance(metrics),
+        verdicts=verdicts(rows) if "debiasing" in tables else [],
+        furthest=furthest(rows) if "debiasing" in tables else [],
+        tables=tables,
+        figures=figures,
     )
 
 
@@ -155,12 +176,11 @@ def _environment(template: Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["inline"] = lambda path: Path(path).read_text(encoding="utf-8")
     environment.filters["svg"] = _svg
     return environment
 
 
-def _svg(path: str) -> str:
+def _svg(path: str | Path) -> str:
     """Return the <svg> element of a file, without the XML head that HTML does not allow."""
     text = Path(path).read_text(encoding="utf-8")
     return text[text.index("<svg") :]

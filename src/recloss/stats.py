@@ -92,6 +92,8 @@ def summarise(runs: pd.DataFrame, results: Path, metrics: tuple[str, ...]) -> pd
     runs: rows of metrics.csv. For recall@20 and ndcg@20 the columns `<metric> low` and `high` hold
     the 95 % interval over test users (each user's value averaged over seeds first): it says how far
     the number would move with other users, the standard deviation how far with other seeds.
+    `<metric> tied` is true of trained models not significantly different from the data set's best
+    (`compare`, at the seeds of both; p of 0.05 or more).
     """
     rows = []
     for (dataset, loss), group in runs.groupby(["dataset", "loss"], sort=False):
@@ -109,7 +111,42 @@ def summarise(runs: pd.DataFrame, results: Path, metrics: tuple[str, ...]) -> pd
             paths = [results / path / "per_user.npz" for path in group["path"]]
             row[f"{metric} low"], row[f"{metric} high"] = mean_interval(user_values(paths, metric))
         rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    for metric in ("recall@20", "ndcg@20"):
+        table[f"{metric} tied"] = _tied(table, runs, results, metric)
+    return table
+
+
+def compare_runs(
+    one: pd.DataFrame, other: pd.DataFrame, results: Path, metric: str
+) -> Comparison | None:
+    """Return `compare` of two models' runs at the seeds that both have, or None if there is none.
+
+    one, other: rows of metrics.csv, of one data set each.
+    """
+    seeds_of = [set(side["seed"]) for side in (one, other)]
+    common = sorted(seeds_of[0] & seeds_of[1])
+    if not common:
+        return None
+    sides = [side.set_index("seed").loc[common, "path"] for side in (one, other)]
+    return compare(
+        *(user_matrix([results / path / "per_user.npz" for path in side], metric) for side in sides)
+    )
+
+
+def _tied(table: pd.DataFrame, runs: pd.DataFrame, results: Path, metric: str) -> list[bool]:
+    trained = table[table["kind"] != "control"]
+    best = trained.loc[trained.groupby("dataset")[metric].idxmax()].set_index("dataset")["loss"]
+    tied = []
+    for _, row in table.iterrows():
+        if row["kind"] == "control":
+            tied.append(False)
+            continue
+        here = runs[runs["dataset"] == row["dataset"]]
+        sides = [here[here["loss"] == loss] for loss in (row["loss"], best[row["dataset"]])]
+        found = compare_runs(*sides, results, metric)
+        tied.append(found is not None and found.p >= 1 - LEVEL)
+    return tied
 
 
 def kind(loss: str, backbone: str) -> str:

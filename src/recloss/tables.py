@@ -10,6 +10,7 @@ from pandas.io.formats.style import Styler
 from recloss.files import atomic
 
 BOLD = "font-weight: bold;"
+UNDERLINED = "text-decoration: underline;"
 
 
 def tidy_row(path: str, experiments: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -46,9 +47,10 @@ def main_display(table: pd.DataFrame) -> Styler:
     """Return the main table for readers: a row per loss, per data set Recall@20 and NDCG@20.
 
     table: the result of `stats.summarise`. The standard deviation over seeds follows where there
-    are several; the best of the trained losses is bold.
+    are several; the best trained model is bold, and those that are not significantly different from
+    it (columns `<metric> tied`) are underlined.
     """
-    cells, best = {}, {}
+    cells, best, tied = {}, {}, {}
     losses = list(dict.fromkeys(table["loss"]))
     for dataset, rows in table.groupby("dataset", sort=False):
         rows = rows.set_index("loss")
@@ -58,12 +60,14 @@ def main_display(table: pd.DataFrame) -> Styler:
                 for loss, row in rows.iterrows()
             }
             best[dataset, metric] = rows.loc[rows["kind"] != "control", metric].idxmax()
+            tied[dataset, metric] = set(rows.index[rows[f"{metric} tied"]])
     frame = pd.DataFrame(cells, index=losses).fillna("")
 
-    def bold(column: pd.Series) -> list[str]:
-        return [BOLD if loss == best[column.name] else "" for loss in column.index]
+    def marks(column: pd.Series) -> list[str]:
+        ties = dict.fromkeys(tied[column.name], UNDERLINED)
+        return [(ties | {best[column.name]: BOLD}).get(loss, "") for loss in column.index]
 
-    return frame.style.apply(bold)
+    return frame.style.apply(marks)
 
 
 def _with_spread(mean: float, spread: float) -> str:
@@ -75,12 +79,15 @@ def grid_points(metrics: pd.DataFrame, grid: dict[str, Any]) -> pd.DataFrame:
     points = part_of(metrics, f"grid:{grid['name']}")
     columns = {f"settings.{key}": key for key in grid["over"]}
     keep = ["dataset", "loss", *columns, "seed", "recall@20", "ndcg@20", "recall@50", "ndcg@50"]
-    return points[keep].rename(columns=columns).sort_values(["dataset", *grid["over"], "seed"])
+    return (
+        points[keep].rename(columns=columns).sort_values(["dataset", "loss", *grid["over"], "seed"])
+    )
 
 
 def grid_display(points: pd.DataFrame, over: list[str]) -> Styler:
     """Return the points of a grid, best first, seeds averaged."""
-    frame = points.groupby(["dataset", *over])[["recall@20", "ndcg@20"]].mean().reset_index()
+    keys = ["dataset", "loss", *over]
+    frame = points.groupby(keys)[["recall@20", "ndcg@20"]].mean().reset_index()
     frame = frame.sort_values(["dataset", "recall@20"], ascending=[True, False])
     return frame.style.hide(axis="index").format(
         dict.fromkeys(over, "{:g}") | {"recall@20": "{:.4f}", "ndcg@20": "{:.4f}"}
@@ -199,6 +206,92 @@ def truth_display(table: pd.DataFrame) -> Styler:
     formats = {name: "{:.4f}" for name in table if name.endswith("@20")}
     formats |= {name: "{:+.1%}" for name in table if name.startswith("bias")}
     return table.style.hide(axis="index").format(formats, na_rep="")
+
+
+def bounds_display(table: pd.DataFrame) -> Styler:
+    """Return bounds.csv (`bounds.rows`) for readers; a violated inequality is bold."""
+
+    def violated(row: pd.Series) -> list[str]:
+        return [BOLD if row["violated"] else ""] * len(row)
+
+    numbers = dict.fromkeys(("smallest slack", "mean loss", "mean bound"), "{:.4f}")
+    counts = dict.fromkeys(("pairs", "negatives", "violated"), "{:,}")
+    return table.style.hide(axis="index").apply(violated, axis=1).format(numbers | counts)
+
+
+def inflation(history: pd.DataFrame) -> pd.DataFrame:
+    """Return what picking the epoch on test gains, a row per data set and loss, seeds averaged.
+
+    history: history.csv of runs with `watch_test`. The epoch is picked by Recall@20, on validation
+    or on test; both values are of the test set.
+    """
+    rows = []
+    runs = part_of(history, "inflation")
+    for (dataset, loss, seed), run in runs.groupby(["dataset", "loss", "seed"], sort=False):
+        picked = run.loc[run["recall@20"].idxmax()]
+        best = run.loc[run["test recall@20"].idxmax()]
+        rows.append(
+            {
+                "dataset": dataset,
+                "loss": loss,
+                "seed": seed,
+                "epoch by validation": picked["epoch"],
+                "epoch by test": best["epoch"],
+                "recall@20 by validation": picked["test recall@20"],
+                "recall@20 by test": best["test recall@20"],
+            }
+        )
+    table = pd.DataFrame(rows).groupby(["dataset", "loss"], sort=False)
+    table = table.agg("mean").drop(columns="seed").assign(seeds=table.size()).reset_index()
+    gain = table["recall@20 by test"] / table["recall@20 by validation"] - 1
+    return table.assign(inflation=gain)
+
+
+def inflation_display(table: pd.DataFrame) -> Styler:
+    """Return the inflation for readers."""
+    formats = dict.fromkeys(("epoch by validation", "epoch by test"), "{:.1f}")
+    formats |= dict.fromkeys(("recall@20 by validation", "recall@20 by test"), "{:.4f}")
+    return table.style.hide(axis="index").format(formats | {"inflation": "{:+.2%}"})
+
+
+def tuning(tuned: dict[str, Any]) -> pd.DataFrame:
+    """Return a row per data set and model of what `snakemake tune` found (`tuned.datasets`)."""
+    rows = [
+        {"dataset": dataset, "model": model} | entry
+        for dataset, models in tuned.items()
+        for model, entry in models.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def tuning_display(table: pd.DataFrame) -> Styler:
+    """Return the tuning for readers: the settings in one cell, the spread over the grid."""
+    shown = table.assign(
+        settings=[", ".join(f"{k} {v}" for k, v in entry.items()) for entry in table["settings"]]
+    )
+    formats = dict.fromkeys(("best", "median", "worst"), "{:.4f}") | {"seconds": "{:,.0f}"}
+    return shown.style.hide(axis="index").format(formats)
+
+
+def published_display(table: pd.DataFrame) -> Styler:
+    """Return published numbers beside ours for readers (`published.compare`)."""
+    shown = table[["dataset", "name", "source", "recall@20", "ours recall@20"]].copy()
+    shown["difference"] = table["ours recall@20"] / table["recall@20"] - 1
+    shown[["ndcg@20", "ours ndcg@20"]] = table[["ndcg@20", "ours ndcg@20"]]
+    shown["difference "] = table["ours ndcg@20"] / table["ndcg@20"] - 1  # another column
+    formats = {name: "{:.4f}" for name in shown if name.endswith("@20")}
+    formats |= dict.fromkeys(("difference", "difference "), "{:+.1%}")
+    return shown.style.hide(axis="index").format(formats, na_rep="")
+
+
+def claims_display(table: pd.DataFrame) -> Styler:
+    """Return claims.csv (`claims.judge`) for readers."""
+    columns = ["claim", "dataset", "verdict", "effect", "ci_low", "ci_high", "p_value", "n_seeds"]
+    names = {"ci_low": "95 % low", "ci_high": "high", "p_value": "p", "n_seeds": "seeds"}
+    shown = table[columns].rename(columns=names)
+    formats = dict.fromkeys(("effect", "95 % low", "high"), "{:+.1%}")
+    formats |= {"p": "{:.3f}", "seeds": "{:.0f}"}
+    return shown.style.hide(axis="index").format(formats, na_rep="")
 
 
 def write(table: pd.DataFrame, display: Styler, csv: str | Path) -> None:

@@ -28,7 +28,11 @@ rule aggregate:
 rule data_table:
     """Describe the data sets."""
     input:
-        manifests=collect(rules.split.output.manifest, dataset=dataset_names()),
+        manifests=collect(
+            rules.split.output.manifest,
+            dataset=dataset_names(),
+            protocol=config["protocol"],
+        ),
     output:
         multiext("<results>/tables/data", ".csv", ".tex"),
         table=report(
@@ -210,20 +214,12 @@ rule cost_table:
 rule tables:
     """Make every table."""
     input:
-        rules.data_table.output,
-        rules.main_table.output,
-        collect(rules.grid.output, grid=grid_names()),
-        debiasing_outputs("csv", "html", "tex"),
-        truth_outputs("csv", "html", "tex"),
-        rules.cost_table.output,
+        table_files("csv", "html", "tex"),
     localrule: True
 
 
 rule figures:
     """Make every figure."""
     input:
-        rules.main_table.output.figure,
-        collect(rules.grid.output.figure, grid=grid_names()),
-        truth_outputs("svg"),
-        rules.learning_curves.output,
+        figure_files(),
     localrule: True

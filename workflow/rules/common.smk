@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 from recloss import config as settings
-from recloss import plan
+from recloss import plan, published
 from recloss.files import ReclossError
 from recloss.record import (
+    BOUND_SOURCES,
     CERTIFY_SOURCES,
     CONTROL_SOURCES,
     DATA_SOURCES,
@@ -24,6 +25,7 @@ from recloss.record import (
     TRUTH_SOURCES,
     code_hash,
 )
+from recloss.report import contents
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -32,7 +34,8 @@ except ReclossError as error:
     raise WorkflowError(str(error))
 
 BENCHMARKS = ["step", "losses", "evaluation", "growth", "startup", "epochs", "ials"]
-RUNS = {run.path: run for run in settings.runs(config)}
+TRIALS = list(settings.trial_runs(config))
+RUNS = {run.path: run for run in [*TRIALS, *settings.runs(config)]}
 CONTROLS = {run.path: run for run in settings.control_runs(config)}
 
 
@@ -88,10 +91,23 @@ def simulation_flags(wildcards):
     return settings.flags(dataset_entry(wildcards)["simulate"])
 
 
+def _split_file(wildcards, name):
+    protocol = "heldout" if wildcards.get("stage") == "heldout" else config["protocol"]
+    return f"<results>/data/{wildcards.dataset}/{protocol}/{name}"
+
+
+def split_arrays(wildcards):
+    return _split_file(wildcards, "split.npz")
+
+
+def split_manifest(wildcards):
+    return _split_file(wildcards, "split.json")
+
+
 def training_run(wildcards):
-    path = "train/{0.dataset}/mf/{0.loss}/{0.variant}/seed{0.seed}"
-    if not hasattr(wildcards, "loss"):
-        path = "train/{0.dataset}/linear/{0.linear}/{0.variant}/seed{0.seed}"
+    path = "{0.stage}/{0.dataset}/mf/{0.loss}/{0.variant}/seed{0.seed}"
+    if "linear" in wildcards.keys():
+        path = "{0.stage}/{0.dataset}/linear/{0.linear}/{0.variant}/seed{0.seed}"
     return RUNS[path.format(wildcards)]
 
 
@@ -117,12 +133,21 @@ def certified_models(wildcards):
 
 
 def judged_runs(wildcards):
-    """Metrics of the runs of the main table on a simulated data set, first seed."""
+    """Metrics of the runs of the main table on a data set, first seed."""
     return [
         f"<results>/{run.path}/metrics.json"
         for run in settings.main_runs(config)
         if run.dataset == wildcards.dataset and run.seed == config["seeds"][0]
     ]
+
+
+def trained_runs(wildcards):
+    """Those of losses."""
+    return [path for path in judged_runs(wildcards) if "/mf/" in path]
+
+
+def trial_files(name):
+    return [f"<results>/{run.path}/{name}" for run in TRIALS]
 
 
 def simulated_names():
@@ -138,21 +163,20 @@ def debiasing_rows():
     ]
 
 
-def debiasing_outputs(*kinds):
-    """Tables (csv, html, tex) of debiasing and of what moved, if there is anything to say."""
-    tables = [
-        f"<results>/tables/{table}.{kind}"
-        for table in ("debiasing", "moved")
-        for kind in kinds
-    ]
-    return tables if debiasing_rows() else []
+def bounded_names():
+    return dataset_names() if config["losses"] else []
 
 
-def truth_outputs(*kinds):
-    """The table (csv, html, tex) and the figure (svg) of the truth, if any data set has one."""
-    folder = {"svg": "figures"}
-    names = [f"<results>/{folder.get(kind, 'tables')}/truth.{kind}" for kind in kinds]
-    return names if simulated_names() else []
+def table_files(*kinds):
+    """The files of every table of the experiment: csv, html, tex."""
+    names, _ = contents(config)
+    return [f"<results>/tables/{name}.{kind}" for name in names for kind in kinds]
+
+
+def figure_files():
+    """The files of every figure of the experiment."""
+    _, names = contents(config)
+    return [f"<results>/figures/{name}.svg" for name in names]
 
 
 def gpus(wildcards):
@@ -162,7 +186,7 @@ def gpus(wildcards):
 
 def run_files(dataset=None):
     """The metrics of every run, controls included, or of those of one data set."""
-    runs = [*CONTROLS.values(), *RUNS.values()]
+    runs = [*CONTROLS.values(), *settings.runs(config)]
     return [
         f"<results>/{run.path}/metrics.json"
         for run in runs
@@ -171,8 +195,8 @@ def run_files(dataset=None):
 
 
 def per_user_files():
-    """The per-user values of the runs that the main table shows."""
-    runs = [*CONTROLS.values(), *settings.main_runs(config)]
+    """The per-user values of every run that tables and claims compare."""
+    runs = [*CONTROLS.values(), *settings.runs(config)]
     return [f"<results>/{run.path}/per_user.npz" for run in runs]
 
 
@@ -184,11 +208,12 @@ def template_hash(template):
 
 
 def experiments():
-    """The experiments each run belongs to: `main`, `control`, `grid:<name>`, joined by spaces."""
+    """The experiments each run belongs to: joined by spaces."""
     parts = {
         "main": settings.main_runs(config),
         "control": settings.control_runs(config),
     }
+    parts["inflation"] = settings.inflation_runs(config)
     parts |= {
         f"grid:{g['name']}": settings.grid_runs(config, g) for g in config["grids"]
     }

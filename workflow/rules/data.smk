@@ -1,7 +1,7 @@
 """From a data set's name to a split.
 
 REQUIRED INPUTS: nothing, or the train.txt and test.txt of a data set of your own.
-OUTPUTS: <results>/data/{dataset}/split.npz, split.json and manifest.json.
+OUTPUTS: <results>/data/{dataset}/manifest.json; {protocol}/split.npz and split.json.
 """
 
 
@@ -68,19 +68,18 @@ rule split:
         arrays=rules.prepare.output.arrays,
         manifest=rules.prepare.output.manifest,
     output:
-        arrays="<results>/data/{dataset}/split.npz",
-        manifest="<results>/data/{dataset}/split.json",
+        arrays="<results>/data/{dataset}/{protocol}/split.npz",
+        manifest="<results>/data/{dataset}/{protocol}/split.json",
     log:
-        "<logs>/split/{dataset}.log",
+        "<logs>/split/{dataset}/{protocol}.log",
     localrule: True
     conda:
         "../../envs/recloss.yaml"
     params:
         code=code_hash(DATA_SOURCES),
-        protocol=lookup("protocol", within=config),
         validation=lookup("split/validation", within=config),
         seed=lookup("split/seed", within=config),
     shell:
         "python -m recloss.split --data {input.arrays} --manifest {input.manifest}"
-        " --protocol {params.protocol} --validation {params.validation} --seed {params.seed}"
+        " --protocol {wildcards.protocol} --validation {params.validation} --seed {params.seed}"
         " --out $(dirname {output.arrays}) > {log} 2>&1"

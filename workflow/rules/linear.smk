@@ -1,25 +1,25 @@
 """Linear models, the certificates that they absorb debiasing, and the truth of simulated data.
 
-REQUIRED INPUTS: <results>/data/{dataset}/split.npz and split.json; for the truth the runs of the
-main table.
-OUTPUTS: <results>/train/{dataset}/linear/{model}/{variant}/seed{seed}/metrics.json, history.csv and
-per_user.npz; <results>/data/{dataset}/certificates.csv and truth.csv.
+REQUIRED INPUTS: <results>/data/{dataset}/{protocol}/split.npz and split.json; for the truth and the
+bounds the runs of the main table.
+OUTPUTS: <results>/{stage}/{dataset}/linear/{model}/{variant}/seed{seed}/metrics.json, history.csv and
+per_user.npz; <results>/data/{dataset}/certificates.csv, truth.csv and bounds.csv.
 """
 
 
 rule linear:
     """Train iALS or EASE on one data set."""
     input:
-        arrays=ancient(rules.split.output.arrays),
-        manifest=rules.split.output.manifest,
+        arrays=ancient(split_arrays),
+        manifest=split_manifest,
     output:
-        metrics="<results>/train/{dataset}/linear/{linear}/{variant}/seed{seed}/metrics.json",
-        history="<results>/train/{dataset}/linear/{linear}/{variant}/seed{seed}/history.csv",
-        per_user="<results>/train/{dataset}/linear/{linear}/{variant}/seed{seed}/per_user.npz",
+        metrics="<results>/{stage}/{dataset}/linear/{linear}/{variant}/seed{seed}/metrics.json",
+        history="<results>/{stage}/{dataset}/linear/{linear}/{variant}/seed{seed}/history.csv",
+        per_user="<results>/{stage}/{dataset}/linear/{linear}/{variant}/seed{seed}/per_user.npz",
     log:
-        "<logs>/train/{dataset}/linear/{linear}/{variant}/seed{seed}.log",
+        "<logs>/{stage}/{dataset}/linear/{linear}/{variant}/seed{seed}.log",
     benchmark:
-        "<benchmarks>/train/{dataset}/linear/{linear}/{variant}/seed{seed}.tsv"
+        "<benchmarks>/{stage}/{dataset}/linear/{linear}/{variant}/seed{seed}.tsv"
     conda:
         "../../envs/recloss.yaml"
     threads: config["threads"]
@@ -42,8 +42,8 @@ rule linear:
 rule certify:
     """Check on one data set that iALS and EASE absorb debiasing."""
     input:
-        arrays=ancient(rules.split.output.arrays),
-        manifest=rules.split.output.manifest,
+        arrays=ancient(split_arrays),
+        manifest=split_manifest,
     output:
         "<results>/data/{dataset}/certificates.csv",
     log:
@@ -66,8 +66,8 @@ rule certify:
 rule truth:
     """Judge the runs on a simulated data set by the truth that it knows."""
     input:
-        arrays=ancient(rules.split.output.arrays),
-        manifest=rules.split.output.manifest,
+        arrays=ancient(split_arrays),
+        manifest=split_manifest,
         truth=ancient(rules.simulate.output.truth),
         runs=judged_runs,
     output:
@@ -82,3 +82,22 @@ rule truth:
     shell:
         "python -m recloss.truth --data {input.arrays} --manifest {input.manifest}"
         " --truth {input.truth} --runs $(dirname {input.runs}) --out {output} > {log} 2>&1"
+
+
+rule bounds:
+    """Evaluate the lower bounds of InfoNCE, MINE and BPR at trained vectors."""
+    input:
+        arrays=ancient(split_arrays),
+        runs=trained_runs,
+    output:
+        "<results>/data/{dataset}/bounds.csv",
+    log:
+        "<logs>/bounds/{dataset}.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(BOUND_SOURCES),
+    shell:
+        "python -m recloss.bounds --data {input.arrays} --runs $(dirname {input.runs})"
+        " --out {output} > {log} 2>&1"

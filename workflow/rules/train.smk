@@ -1,7 +1,8 @@
 """Training runs and control rankings.
 
-REQUIRED INPUTS: <results>/data/{dataset}/split.npz and split.json.
-OUTPUTS: <results>/train/{dataset}/{backbone}/{loss}/{variant}/seed{seed}/metrics.json, history.csv,
+REQUIRED INPUTS: <results>/data/{dataset}/{protocol}/split.npz and split.json; the stage `train` has the
+protocol of the configuration, `heldout` that.
+OUTPUTS: <results>/{stage}/{dataset}/{backbone}/{loss}/{variant}/seed{seed}/metrics.json, history.csv,
 per_user.npz and, of a trained model, vectors.npz.
 
 What retrains: other settings, another code hash, another manifest. The arrays themselves are
@@ -12,17 +13,17 @@ ancient() and the manifest is compared by content, so that touching or moving fi
 rule train:
     """Train one loss on one data set with one seed."""
     input:
-        arrays=ancient(rules.split.output.arrays),
-        manifest=rules.split.output.manifest,
+        arrays=ancient(split_arrays),
+        manifest=split_manifest,
     output:
-        metrics="<results>/train/{dataset}/mf/{loss}/{variant}/seed{seed}/metrics.json",
-        history="<results>/train/{dataset}/mf/{loss}/{variant}/seed{seed}/history.csv",
-        per_user="<results>/train/{dataset}/mf/{loss}/{variant}/seed{seed}/per_user.npz",
-        vectors="<results>/train/{dataset}/mf/{loss}/{variant}/seed{seed}/vectors.npz",
+        metrics="<results>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}/metrics.json",
+        history="<results>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}/history.csv",
+        per_user="<results>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}/per_user.npz",
+        vectors="<results>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}/vectors.npz",
     log:
-        "<logs>/train/{dataset}/mf/{loss}/{variant}/seed{seed}.log",
+        "<logs>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}.log",
     benchmark:
-        "<benchmarks>/train/{dataset}/mf/{loss}/{variant}/seed{seed}.tsv"
+        "<benchmarks>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}.tsv"
     conda:
         "../../envs/recloss.yaml"
     threads: config["threads"]
@@ -46,8 +47,8 @@ rule train:
 rule control:
     """Rank by popularity or at random."""
     input:
-        arrays=ancient(rules.split.output.arrays),
-        manifest=rules.split.output.manifest,
+        arrays=ancient(split_arrays),
+        manifest=split_manifest,
     output:
         metrics="<results>/train/{dataset}/control/{control}/base/seed{seed}/metrics.json",
         history="<results>/train/{dataset}/control/{control}/base/seed{seed}/history.csv",

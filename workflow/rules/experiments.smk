@@ -1,0 +1,154 @@
+"""Experiments beside the main table: tuning, lower bounds, inflation, published numbers, claims.
+
+REQUIRED INPUTS: metrics.csv and history.csv, the trials, bounds.csv of each data set, debiasing.csv.
+OUTPUTS: config/tuned.yaml; <results>/tables/{bounds,inflation,tuning,published,claims}.*.
+"""
+
+
+rule tune:
+    """Write the best trial of every model on every data set to config/tuned.yaml."""
+    input:
+        metrics=trial_files("metrics.json"),
+        history=trial_files("history.csv"),
+    output:
+        "config/tuned.yaml",
+    log:
+        "<logs>/tune.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        run=config["run"],
+    script:
+        "../scripts/tune.py"
+
+
+rule tuning_table:
+    """Say what the tuning found, at what budget."""
+    output:
+        multiext("<results>/tables/tuning", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/tuning.html",
+            caption="../../report/captions/tuning.rst",
+            category="3 Grids",
+            labels={"grid": "tuning", "format": "table"},
+        ),
+        figure=report(
+            "<results>/figures/tuning.svg",
+            caption="../../report/captions/tuning.rst",
+            category="3 Grids",
+            labels={"grid": "tuning", "format": "figure"},
+        ),
+    log:
+        notebook="<logs>/notebooks/tuning.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+        tuned=config["tuned"],
+    notebook:
+        "../notebooks/tuning.py.ipynb"
+
+
+rule bounds_table:
+    """Say how near each loss comes to its lower bound."""
+    input:
+        collect(rules.bounds.output, dataset=dataset_names()),
+    output:
+        multiext("<results>/tables/bounds", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/bounds.html",
+            caption="../../report/captions/bounds.rst",
+            category="2 Main results",
+            labels={"result": "lower bounds", "format": "table"},
+        ),
+        figure=report(
+            "<results>/figures/bounds.svg",
+            caption="../../report/captions/bounds.rst",
+            category="2 Main results",
+            labels={"result": "lower bounds", "format": "figure"},
+        ),
+    log:
+        notebook="<logs>/notebooks/bounds.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+    notebook:
+        "../notebooks/bounds.py.ipynb"
+
+
+rule inflation_table:
+    """Say what picking the epoch on test gains."""
+    input:
+        history=rules.aggregate.output.history,
+    output:
+        multiext("<results>/tables/inflation", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/inflation.html",
+            caption="../../report/captions/inflation.rst",
+            category="2 Main results",
+            labels={"result": "inflation", "format": "table"},
+        ),
+    log:
+        notebook="<logs>/notebooks/inflation.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+    notebook:
+        "../notebooks/inflation.py.ipynb"
+
+
+rule published_table:
+    """Put published numbers beside ours."""
+    input:
+        metrics=rules.aggregate.output.metrics,
+    output:
+        multiext("<results>/tables/published", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/published.html",
+            caption="../../report/captions/published.rst",
+            category="2 Main results",
+            labels={"result": "published", "format": "table"},
+        ),
+    log:
+        notebook="<logs>/notebooks/published.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash((*RENDER_SOURCES, "published")),
+        published=published.text(),
+    notebook:
+        "../notebooks/published.py.ipynb"
+
+
+rule claims:
+    """Judge the papers' claims."""
+    input:
+        metrics=rules.aggregate.output.metrics,
+        per_user=per_user_files(),
+        debiasing=debiasing_rows(),
+        bounds=collect(rules.bounds.output, dataset=bounded_names()),
+    output:
+        multiext("<results>/tables/claims", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/claims.html",
+            caption="../../report/captions/claims.rst",
+            category="0 Claims",
+            labels={"claims": "verdicts"},
+        ),
+    log:
+        notebook="<logs>/notebooks/claims.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash(RENDER_SOURCES),
+        config=config,
+    notebook:
+        "../notebooks/claims.py.ipynb"

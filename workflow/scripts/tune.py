@@ -1,0 +1,12 @@
+"""Write the best trial of every model to config/tuned.yaml."""
+
+import sys
+from pathlib import Path
+
+from recloss.files import atomic
+from recloss.tuning import tuned_yaml
+
+sys.stderr = open(snakemake.log[0], "w", buffering=1)
+text = tuned_yaml([Path(path).parent for path in snakemake.input.metrics], snakemake.params.run)
+with atomic(snakemake.output[0]) as temporary:
+    temporary.write_text(text, encoding="utf-8")
