@@ -51,6 +51,22 @@ def test_what_is_loaded_is_left_as_it_was():
     assert raw == PAPER
 
 
+def test_the_papers_experiments_on_absent_data_sets_are_left_out():
+    raw = PAPER | {"datasets": [{"name": "own", "path": "x"}]}
+    full = config.load(raw)
+    assert [grid["name"] for grid in full["grids"]] == ["lambda_eps", "lambda", "temperature"]
+    assert not list(config.inflation_runs(full))
+    assert {run.dataset for run in config.trial_runs(full)} == {"own"}
+
+
+def test_seeds_of_single_models():
+    full = config.load(PAPER | {"model_seeds": {"mine": [7, 8], "ials": [9]}})
+    seeds = {(run.loss, run.seed) for run in config.main_runs(full)}
+    assert {s for loss, s in seeds if loss == "mine"} == {7, 8}
+    assert {s for loss, s in seeds if loss == "ials"} == {9}
+    assert {s for loss, s in seeds if loss == "ccl"} == set(PAPER["seeds"])
+
+
 REFUSED = [
     (("sedes",), 1, "sedes: unknown key; allowed: run, datasets, losses"),
     (("settings", "dims"), 3, "settings.dims: unknown key; allowed: dim, score"),
@@ -76,8 +92,17 @@ REFUSED = [
     (("grids", 0, "loss"), "x", "grids[0].loss: no loss 'x'"),
     (("grids", 0, "over"), {"weight": [1]}, "grids[0].over.weight: infonce_plus has no such"),
     (("grids", 0, "over"), {"eps": [-1]}, "grids[0].over.eps: -1 is less than the minimum of 0"),
-    (("grids", 0, "datasets"), ["x"], "grids[0].datasets: 'x' is not in datasets"),
+    (("grids", 0, "datasets"), ["x"], "grids[0].datasets: no data set 'x'; known: amazon"),
     (("grids", 0, "name"), "lambda", "grids[0].name: 'lambda' is used twice"),
+    (("grids", 0, "loss"), ["infonce_plus", "mine"], "grids[0].over: several losses vary in one"),
+    (("grids", 1, "loss"), ["mine_plus", "mine"], "over.lambda: mine has no such setting"),
+    (("model_seeds",), {"slim": [1]}, "model_seeds: no loss 'slim'"),
+    (("inflation", "losses"), ["ials"], "inflation.losses: no loss 'ials'"),
+    (
+        ("tuned",),
+        {"datasets": {"a": {"ccl": {"settings": {"t": 1}}}}},
+        "tuned.datasets.a.ccl.t: ccl",
+    ),
     (("loss_settings", "mine_plus", "score"), "dot", "lambda 1.1 with score dot is unbounded"),
     (("run",), "a b", "run: 'a b' does not match"),
 ]
@@ -151,8 +176,11 @@ def test_the_paper_has_the_runs_that_its_counts_say():
     full = config.load(PAPER)
     main, runs = list(config.main_runs(full)), config.runs(full)
     assert len(main) == 3 * (12 * 5 + 5 + 1)  # losses, iALS, EASE
-    # 35 + 7 grid points a data set, of which one each is the main table's own.
-    assert len(runs) == len(main) + 3 * (35 + 7) - 3 * 2
+    grids = {grid["name"]: grid for grid in full["grids"]}
+    # 35 + 7 grid points a data set and seed, of which one each is the main table's own.
+    plus = [run for name in ("lambda_eps", "lambda") for run in config.grid_runs(full, grids[name])]
+    assert len(plus) == 3 * 3 * (35 + 7)
+    assert len(set(plus) - set(main)) == 3 * 3 * (35 + 7 - 2)
     assert len({run.path for run in runs}) == len(runs)
 
 
@@ -161,7 +189,7 @@ def test_a_grid_point_equal_to_the_main_table_is_the_same_run():
     points = {
         tuple(r.settings[k] for k in ("lambda", "eps")): r
         for r in config.grid_runs(full, full["grids"][0])
-        if r.dataset == "gowalla"
+        if (r.dataset, r.seed) == ("gowalla", 0)
     }
     assert points[1.1, 0].path == "train/gowalla/mf/infonce_plus/base/seed0"
     assert points[0.9, 0.5].path == "train/gowalla/mf/infonce_plus/eps0.5_lambda0.9/seed0"

@@ -18,6 +18,8 @@ SUMMARY = pd.DataFrame(
         "recall@20 sd": [0.001, np.nan, np.nan],
         "ndcg@20": [0.3, 0.1, 0.5],
         "ndcg@20 sd": [0.002, np.nan, np.nan],
+        "recall@20 tied": [False, True, False],
+        "ndcg@20 tied": [True, False, False],
     }
 )
 
@@ -36,6 +38,7 @@ def test_summary_averages_seeds_and_takes_the_interval_over_users(tmp_path):
         folder.mkdir()
         np.savez(folder / "per_user.npz", **{"recall@20": values, "ndcg@20": values})
         row = {"dataset": "d", "loss": "mine", "backbone": "mf", "best_epoch": 4 + seed}
+        row["seed"] = seed
         row |= {"recall@20": np.mean(values), "ndcg@20": 0.1 * seed, "path": f"seed{seed}"}
         rows.append(row)
     table = stats.summarise(pd.DataFrame(rows), tmp_path, ("recall@20", "ndcg@20")).iloc[0]
@@ -45,6 +48,24 @@ def test_summary_averages_seeds_and_takes_the_interval_over_users(tmp_path):
     assert table["ndcg@20 sd"] == pytest.approx(0.1 / np.sqrt(2))
     low, high = stats.mean_interval(np.array([0.1, 0.5, 0.9]))
     assert (table["recall@20 low"], table["recall@20 high"]) == pytest.approx((low, high))
+
+
+def test_what_is_not_significantly_worse_than_the_best_is_tied(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.01, 200)
+    values = {"best": 0.5 + noise, "near": 0.5 + rng.permutation(noise), "far": 0.4 + noise}
+    values["popularity"] = values["best"] + 0.1
+    rows = []
+    for loss, recall in values.items():
+        (tmp_path / loss).mkdir()
+        np.savez(tmp_path / loss / "per_user.npz", **{"recall@20": recall, "ndcg@20": recall})
+        row = {"dataset": "d", "loss": loss, "backbone": "mf", "best_epoch": 1, "seed": 0}
+        rows.append(row | {"recall@20": recall.mean(), "ndcg@20": recall.mean(), "path": loss})
+    rows[-1]["backbone"] = "control"
+    table = stats.summarise(pd.DataFrame(rows), tmp_path, ("recall@20", "ndcg@20"))
+    assert table["recall@20 tied"].tolist() == [True, True, False, False]
+    html = tables.main_display(table).to_html()
+    assert "text-decoration: underline" in html
 
 
 def test_the_best_trained_loss_is_bold_and_a_control_never(tmp_path):

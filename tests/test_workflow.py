@@ -23,7 +23,7 @@ from recloss import config
 PARTS = ["Snakefile", "config.yaml", "config", "profiles", "workflow", "report", "envs", "src"]
 TINY = REPO / "tests" / "config" / "tiny.yaml"
 METRICS = ["recall@20", "ndcg@20", "recall@50", "ndcg@50"]
-DEBIASING = ("debiasing", "moved", "truth")
+EXPERIMENTS = ("claims", "bounds", "inflation", "debiasing", "moved", "truth")
 
 
 def environment(folder):
@@ -76,18 +76,35 @@ def tiny(tmp_path_factory):
     return folder, snakemake(folder, "--configfile", TINY)
 
 
+def test_tuning_writes_settings_that_the_next_call_uses(tiny, tmp_path):
+    folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
+    assert jobs(dry(folder, "--", "tune"))["train"] == 2
+    snakemake(folder, "--configfile", TINY, "--", "tune")
+    tuned = yaml.safe_load((folder / "config/tuned.yaml").read_text())["tuned"]
+    found = tuned["datasets"]["tiny"]["infonce"]
+    assert tuned["provenance"]["protocol"] == "heldout"
+    assert found["trials"] == 2
+    assert found["worst"] <= found["median"] <= found["best"]
+    call = ["--configfile", TINY, "config/tuned.yaml"]
+    report = snakemake(folder, *call)
+    assert "rule tuning_table" in report
+    html = (folder / "results/tiny/report.html").read_text()
+    assert f"temperature {found['settings']['temperature']}" in html
+    assert untouched(snakemake(folder, *call))
+
+
 def test_the_plan_comes_before_any_job(tiny):
     printed = tiny[1]
     plan = printed.index("Plan of 'tiny'")
     assert plan < printed.index("rule simulate:")
-    assert "tiny: 15 training runs, 0 done; 150 users, 120 items" in printed
-    assert re.search(r"15 runs to train on 1 CPU thread\b.*: at most [\d.]+ (s|min)", printed)
+    assert "tiny: 18 training runs, 0 done; 150 users, 120 items" in printed
+    assert re.search(r"18 runs to train on 1 CPU thread\b.*: at most [\d.]+ (s|min)", printed)
 
 
 def test_metrics_has_a_row_per_run(tiny):
     metrics = pd.read_csv(tiny[0] / "results/tiny/metrics.csv")
     main = metrics[metrics["experiments"].str.contains("main")]
-    assert len(metrics) == 12 + 3 + 2
+    assert len(metrics) == 12 + 2 + 1 + 3 + 2  # with two temperatures, one heldout
     assert len(main) == 4 * 2 + 3  # iALS per seed, EASE once
     assert metrics["path"].is_unique
     assert metrics[METRICS].gt(0).all(axis=None)
@@ -110,11 +127,11 @@ def test_identities_of_the_losses_hold_through_the_workflow(tiny):
 
 def test_tables_and_figures_exist_in_every_format(tiny):
     results = tiny[0] / "results/tiny"
-    for table in (*("data", "main", "cost", "grid_lambda", "grid_lambda_eps"), *DEBIASING):
+    for table in (*("data", "main", "cost", "grid_lambda", "grid_lambda_eps"), *EXPERIMENTS):
         assert len(pd.read_csv(results / f"tables/{table}.csv")) > 0
         assert "<table" in (results / f"tables/{table}.html").read_text()
         assert r"\toprule" in (results / f"tables/{table}.tex").read_text()
-    for figure in ("main", "learning_curves", "truth", "grid_lambda", "grid_lambda_eps"):
+    for figure in ("main", "learning_curves", "bounds", "truth", "grid_lambda", "grid_lambda_eps"):
         assert (results / f"figures/{figure}.svg").read_text().count("<path") > 5
 
 
@@ -138,7 +155,7 @@ def test_the_report_is_one_file_with_the_numbers_of_the_tables(tiny):
         assert f"{value:.4f}" in html
     for text in ("protocol <b>published</b>", "learning_rate: 0.02", "torch", "Hardware"):
         assert text in html
-    assert html.count("<svg") == 5
+    assert html.count("<svg") == 7
 
 
 def test_snakemakes_own_report_has_captions_categories_and_labels(tiny):
@@ -201,7 +218,7 @@ def test_only_what_changed_is_trained_again(tiny, tmp_path):
     assert jobs(printed)["train"] == 4
     losses = folder / "src/recloss/losses.py"
     losses.write_text(losses.read_text() + "\n")
-    assert jobs(dry(folder))["train"] == 12
+    assert jobs(dry(folder))["train"] == 12 + 2 + 1
 
 
 def test_partial_targets(tmp_path):
@@ -210,7 +227,7 @@ def test_partial_targets(tmp_path):
     assert jobs(dry(folder, "--", "tables"))["main_table"] == 1
     assert jobs(dry(folder, "--", "figures"))["learning_curves"] == 1
     whole = jobs(dry(folder, "--", "tiny"))
-    assert (whole["train"], whole["linear"]) == (12, 3)
+    assert (whole["train"], whole["linear"]) == (12 + 2 + 1, 3)
     one = "results/tiny/train/tiny/mf/mine_plus/base/seed1/metrics.json"
     assert jobs(dry(folder, "--", one))["train"] == 1
 
@@ -220,19 +237,50 @@ def test_the_papers_jobs_are_counted_exactly():
     paper = config.load(yaml.safe_load((REPO / "config.yaml").read_text()))
     datasets, losses, seeds = (len(paper[key]) for key in ("datasets", "losses", "seeds"))
     main = datasets * losses * seeds
-    # A grid meets the main table in one point.
     grid = {"mf": 0, "linear": 0}
     for g in paper["grids"]:
-        points = int(np.prod([len(v) for v in g["over"].values()])) - 1
-        grid[config.backbone_of(g["loss"])] += len(g["datasets"]) * points
-    assert (main, grid["mf"]) == (180, 120)
-    fixed = {"aggregate", "data_table", "main_table", "cost_table", "learning_curves", "report"}
-    expected = dict.fromkeys([*fixed, "debiasing", "all"], 1)
-    expected |= dict.fromkeys(["fetch", "prepare", "split", "certify"], datasets)
-    expected |= {"control": 2 * datasets, "grid": len(paper["grids"]), "train": main + grid["mf"]}
-    expected["linear"] = datasets * (seeds + 1) + grid["linear"]
+        points = int(np.prod([len(values) for values in g["over"].values()]))
+        for loss in g["loss"]:
+            grid[config.backbone_of(loss)] += len(g["datasets"]) * points * len(g["seeds"])
+    runs = config.runs(paper)
+    inflation = len(paper["inflation"]["losses"])
+    trained = sum(run.backbone == "mf" for run in runs)
+    linear = sum(run.backbone == "linear" for run in runs)
+    assert (main, inflation) == (180, 10)
+    # A point that several experiments ask for is one run: fewer than the sum.
+    assert main + grid["mf"] * 0.9 < trained - inflation < main + grid["mf"]
+    assert datasets * (seeds + 1) < linear < datasets * (seeds + 1) + grid["linear"]
+    once = {"aggregate", "data_table", "main_table", "cost_table", "learning_curves", "report"}
+    once |= {"debiasing", "bounds_table", "inflation_table", "published_table", "claims", "all"}
+    expected = dict.fromkeys(once, 1)
+    expected |= dict.fromkeys(["fetch", "prepare", "certify", "bounds"], datasets)
+    expected |= {"split": datasets + 1, "control": 2 * datasets, "grid": len(paper["grids"])}
+    expected |= {"train": trained, "linear": linear}
     expected["total"] = sum(expected.values())
     assert counts == expected
+
+
+def test_claims_are_the_first_thing_in_the_report(tiny):
+    html = (tiny[0] / "results/tiny/report.html").read_text()
+    assert html.index("Do the papers' claims hold?") < html.index("Losses compared</h2>")
+    claims = pd.read_csv(tiny[0] / "results/tiny/tables/claims.csv")
+    assert list(claims["claim"]) == ["C1", "C2", "C3", "C4", "C5"]
+    # Two seeds of 150 users decide nothing; what is proved by computation holds.
+    assert list(claims["verdict"]) == ["not enough runs"] * 3 + ["holds"] * 2
+    for sentence in claims["sentence"]:
+        assert sentence in html
+
+
+def test_a_heldout_run_stands_beside_published_ones(tiny):
+    results = tiny[0] / "results/tiny"
+    run = results / "heldout/tiny/mf/infonce/watch_testTrue/seed0"
+    assert json.loads((run / "metrics.json").read_text())["protocol"] == "heldout"
+    history = pd.read_csv(run / "history.csv")
+    table = pd.read_csv(results / "tables/inflation.csv").iloc[0]
+    assert table["recall@20 by test"] == pytest.approx(history["test recall@20"].max())
+    picked = history.loc[history["recall@20"].idxmax(), "test recall@20"]
+    assert table["recall@20 by validation"] == pytest.approx(picked)
+    assert table["inflation"] == pytest.approx(table["recall@20 by test"] / picked - 1)
 
 
 def test_certificates_pass_and_a_failed_one_is_said(tiny, tmp_path):
@@ -348,7 +396,7 @@ def test_gpu_jobs_run_one_at_a_time_under_the_default_profile(tmp_path):
     """Without a GPU too: what counts is that the jobs ask and the profile limits."""
     folder = clone(tmp_path / "clone")
     printed = snakemake(folder, "--configfile", TINY, "--config", "device=auto", "-n", "--", "tiny")
-    assert printed.count("gpu=1") == 12 + 3
+    assert printed.count("gpu=1") == 12 + 2 + 3
     (folder / "Snakefile").write_text(
         "rule all:\n    input: expand('{n}', n=range(3)),\n"
         "rule job:\n    output: '{n}',\n    resources: gpu=1,\n"
@@ -373,6 +421,7 @@ def test_every_trained_loss_beats_popularity_which_beats_chance(tmp_path):
 def test_real_gowalla_from_the_mirror(mirror, tmp_path):
     folder = clone(tmp_path / "clone")
     small = {"losses": ["mine_plus", "infonce"], "grids": [], "device": "cpu", "linear": []}
+    small |= {"inflation": {"losses": []}, "model_seeds": {"infonce": [0], "mine_plus": [0]}}
     small["settings"] = {"max_epochs": 2, "negatives": 64, "learning_rate": 5.0e-3}
     (folder / "small.yaml").write_text(yaml.safe_dump(small))
     printed = snakemake(
@@ -402,7 +451,7 @@ def test_a_browser_shows_the_report(tiny, tmp_path):
     dom = subprocess.run(
         [*command, "--dump-dom", report], capture_output=True, text=True, timeout=120, check=True
     ).stdout
-    assert dom.count("</svg>") == 5
+    assert dom.count("</svg>") == 7
     assert "Losses compared" in dom
     subprocess.run([*command, f"--screenshot={shot}", report], timeout=120, check=True)
     from matplotlib.image import imread

@@ -85,6 +85,8 @@ def loss_names() -> list[str]:
 def load(raw: dict[str, Any]) -> dict[str, Any]:
     """Validate a configuration and return a copy with every default filled in.
 
+    Of grids, inflation and tuning, published data sets that are not among `datasets` are left out.
+
     Raises `ReclossError` with the path of the offending key and what it may be.
     """
     raw = _parsed(schema(), raw)
@@ -100,8 +102,13 @@ def load(raw: dict[str, Any]) -> dict[str, Any]:
     }
     for grid in config["grids"]:
         grid["loss"] = [grid["loss"]] if isinstance(grid["loss"], str) else grid["loss"]
+    names = [dataset["name"] for dataset in config["datasets"]]
+    published = {row.dataset for row in data.table()}
     for experiment in (*config["grids"], config["inflation"], config["tune"]):
-        experiment.setdefault("datasets", [dataset["name"] for dataset in config["datasets"]])
+        # The paper's experiments name data sets that a configuration laid over it may not have.
+        wanted = experiment.get("datasets", names)
+        experiment["datasets"] = [d for d in wanted if d in names or d not in published]
+    config["grids"] = [grid for grid in config["grids"] if grid["datasets"]]
     for experiment in (*config["grids"], config["inflation"]):
         experiment.setdefault("seeds", config["seeds"][:1])
     _check(config)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -40,7 +41,8 @@ def tidy(runs: dict[str, str], results: Path) -> tuple[pd.DataFrame, pd.DataFram
 
 def part_of(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     """Return the rows that belong to one of the experiments `names` (see `tidy`)."""
-    return frame[[not set(names).isdisjoint(cell.split()) for cell in frame["experiments"]]]
+    member = [not set(names).isdisjoint(cell.split()) for cell in frame["experiments"]]
+    return frame[np.array(member, bool)]
 
 
 def main_display(table: pd.DataFrame) -> Styler:
