@@ -65,10 +65,8 @@ rule plan:
     localrule: True
 
 
-# A target per data set: its training runs.
-for name in free_names(
-    ["all", "data", "plan", "tables", "figures", "report", "bench", "tune"]
-):
+# A target per data set, its training runs; Snakemake refuses the name of another rule.
+for name in dataset_names():
 
     rule:
         name:

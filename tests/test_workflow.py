@@ -315,7 +315,7 @@ def test_a_wrong_configuration_stops_before_any_job(tmp_path):
     printed = snakemake(folder, "-n", "--config", "sedes=[1]", ok=False)
     assert "configuration: sedes: unknown key; allowed: run, datasets" in printed
     printed = snakemake(folder, "-n", "--config", "datasets=[{name: all, path: x}]", ok=False)
-    assert "is a target of the workflow" in printed
+    assert "The name all is already used by another rule" in printed
 
 
 def test_a_data_set_of_your_own_needs_one_entry(tmp_path):

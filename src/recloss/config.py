@@ -209,6 +209,10 @@ def _check(config: dict[str, Any]) -> None:
                 f"{where}.name: no published data set {name!r} (known: {', '.join(published)}); "
                 "add `path: FOLDER` for a data set of your own"
             )
+    if config["run"] in ("published", "bench"):
+        raise ReclossError(
+            f"configuration: run: results/{config['run']} is taken; name it otherwise"
+        )
     models = [*known, *_linear_schema()]
     for index, grid in enumerate(config["grids"]):
         where = f"configuration: grids[{index}]"

@@ -52,15 +52,6 @@ def dataset_names():
     return [dataset["name"] for dataset in config["datasets"]]
 
 
-def free_names(targets):
-    """The data sets' names, none of which may be that of another target."""
-    for name in set(dataset_names()).intersection(targets):
-        raise WorkflowError(
-            f"configuration: data set {name!r} is a target of the workflow; name it otherwise"
-        )
-    return dataset_names()
-
-
 def grid_names():
     return [grid["name"] for grid in config["grids"]]
 
@@ -207,6 +198,15 @@ def template_hash(template):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def folder_hash(folder):
+    """Content of a folder but for its report, whose change renders it again."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file() and path.name != "report.html":
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def experiments():
     """The experiments each run belongs to: joined by spaces."""
     parts = {
@@ -225,7 +225,9 @@ def experiments():
 
 
 def print_plan():
-    """Say what is about to run, how long it may take, and what it needs."""
+    """Say what is about to run, how long it may take, and what it needs; unless nothing is trained."""
+    if {"bench", "publish", "published_report"}.intersection(sys.argv):
+        return
     subprocess.run(
         [sys.executable, "-m", "recloss.plan", json.dumps(config)], check=True
     )

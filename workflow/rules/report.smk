@@ -1,7 +1,7 @@
-"""The report: one self-contained HTML file.
+"""The report: one self-contained HTML file; and the reference run, of which the tidy part is committed.
 
 REQUIRED INPUTS: every table and figure, metrics.csv.
-OUTPUTS: <results>/report.html.
+OUTPUTS: <results>/report.html; results/published.
 """
 
 
@@ -20,6 +20,47 @@ rule report:
         "../../envs/recloss.yaml"
     params:
         config=config,
+        code=code_hash(RENDER_SOURCES),
+        template=template_hash("report.html.j2"),
+    script:
+        "../scripts/report.py"
+
+
+rule publish:
+    """Copy tidy results to results/published, small enough to commit."""
+    input:
+        table_files("csv", "html"),
+        figure_files(),
+        metrics=rules.aggregate.output.metrics,
+        history=rules.aggregate.output.history,
+    output:
+        config="results/published/config.yaml",
+        metrics="results/published/metrics.csv",
+        history="results/published/history.csv",
+    log:
+        "<logs>/publish.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        config=config,
+    script:
+        "../scripts/publish.py"
+
+
+rule published_report:
+    """Render the report of the reference run from what is committed of it; nothing is trained."""
+
+    # No input: what is committed is no output of a rule, or another configuration would remake it.
+    output:
+        "results/published/report.html",
+    log:
+        "logs/published/report.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        content=folder_hash("results/published"),
         code=code_hash(RENDER_SOURCES),
         template=template_hash("report.html.j2"),
     script:
