@@ -7,7 +7,7 @@ import yaml
 from conftest import REPO
 from scipy import stats as scipy_stats
 
-from recloss import config, plan, stats, tables
+from recloss import config, plan, report, stats, tables
 
 SUMMARY = pd.DataFrame(
     {
@@ -120,3 +120,13 @@ def test_without_a_gpu_the_plan_names_smaller_experiments(tmp_path):
     tiny = yaml.safe_load((REPO / "tests/config/tiny.yaml").read_text())
     text = plan.describe(config.load(tiny | {"device": "auto"}), tmp_path)
     assert "no GPU found; smaller experiments: --configfile config/gowalla.yaml" in text
+
+
+def test_twins_are_compared_by_the_truth(tmp_path):
+    (tmp_path / "tables").mkdir()
+    quality = {"ccl": 0.5, "debiased_ccl": 0.6, "debiased_mse": 0.4, "ease": 0.3}
+    rows = [{"dataset": "d", "model": m, "true ndcg@20": v} for m, v in quality.items()]
+    pd.DataFrame(rows).to_csv(tmp_path / "tables/truth.csv", index=False)
+    found = report.twins(tmp_path)
+    assert [row["twin"] for row in found] == ["ccl"]
+    assert found[0]["gain"] == pytest.approx(0.2)

@@ -97,6 +97,20 @@ def furthest(rows: str | Path) -> list[dict[str, Any]]:
     return found
 
 
+def twins(results: Path) -> list[dict[str, Any]]:
+    """Return true NDCG@20 of each debiased loss beside its biased twin, from truth.csv."""
+    table = pd.read_csv(results / "tables" / "truth.csv").set_index(["dataset", "model"])
+    quality = table["true ndcg@20"]
+    found = []
+    for (dataset, model), debiased in quality.items():
+        twin = model.removeprefix("debiased_")
+        if twin != model and (dataset, twin) in quality:
+            plain = quality[dataset, twin]
+            row = {"dataset": dataset, "twin": twin, "plain": plain, "debiased": debiased}
+            found.append(row | {"gain": debiased / plain - 1})
+    return found
+
+
 def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Return the names of the tables and of the figures that an experiment has.
 
@@ -151,6 +165,7 @@ def render(config: dict[str, Any], results: Path, template: Path) -> str:
         provenance=provenance(metrics),
         verdicts=verdicts(rows) if "debiasing" in tables else [],
         furthest=furthest(rows) if "debiasing" in tables else [],
+        twins=twins(results) if "truth" in tables else [],
         tables=tables,
         figures=figures,
     )
