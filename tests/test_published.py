@@ -34,6 +34,7 @@ def test_the_settings_of_the_configuration_are_the_published_ones():
 
 def test_other_settings_and_protocols_do_not_compare():
     assert published.compare(metrics(batch_size=7, reg=7))["ours recall@20"].isna().all()
+    assert published.compare(metrics().drop(columns="settings.reg"))["seeds"].sum() == 4
     heldout = metrics().assign(protocol="heldout")
     assert published.compare(heldout)["ours recall@20"].isna().all()
 

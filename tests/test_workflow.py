@@ -396,7 +396,7 @@ def test_gpu_jobs_run_one_at_a_time_under_the_default_profile(tmp_path):
     """Without a GPU too: what counts is that the jobs ask and the profile limits."""
     folder = clone(tmp_path / "clone")
     printed = snakemake(folder, "--configfile", TINY, "--config", "device=auto", "-n", "--", "tiny")
-    assert printed.count("gpu=1") == 12 + 2 + 3
+    assert printed.count("gpu=1") == 12 + 2 + 1 + 3
     (folder / "Snakefile").write_text(
         "rule all:\n    input: expand('{n}', n=range(3)),\n"
         "rule job:\n    output: '{n}',\n    resources: gpu=1,\n"

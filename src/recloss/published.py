@@ -39,7 +39,8 @@ def compare(metrics: pd.DataFrame) -> pd.DataFrame:
             (comparable["dataset"] == row.dataset) & (comparable["loss"] == row.model)
         ]
         for key, value in (row.settings or {}).items():
-            runs = runs[runs[f"settings.{key}"] == value]
+            column = f"settings.{key}"
+            runs = runs[runs[column] == value] if column in runs else runs[:0]
         if row.settings is None or runs.empty:
             found.append({"seeds": 0})
             continue

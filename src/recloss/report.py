@@ -11,6 +11,7 @@ import yaml
 import recloss
 from recloss import data, record
 from recloss.claims import TEXTS
+from recloss.config import inflation_runs
 from recloss.tables import certificates, moved, part_of
 
 
@@ -122,7 +123,7 @@ def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
     optional = {
         "tuning": bool(config["tuned"]["datasets"]),
         "bounds": bool(config["losses"]),
-        "inflation": bool(config["inflation"]["losses"]),
+        "inflation": any(inflation_runs(config)),
         "published": any(dataset["name"] in known for dataset in config["datasets"]),
         "debiasing": bool(config["linear"]) or simulated,
         "moved": bool(config["linear"]) or simulated,
