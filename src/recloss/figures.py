@@ -68,7 +68,7 @@ def main_bars(table: pd.DataFrame, metric: str = "recall@20") -> Figure:
         axis.tick_params(axis="y", length=0)
     kinds = [kind for kind in COLOURS if kind in set(table["kind"])]
     handles = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[kind]) for kind in kinds]
-    axes[-1].legend(handles, kinds, loc="lower right")
+    axes[-1].legend(handles, kinds, loc="lower left", bbox_to_anchor=(1, 0))
     return figure
 
 
