@@ -283,6 +283,21 @@ def test_a_heldout_run_stands_beside_published_ones(tiny):
     assert table["inflation"] == pytest.approx(table["recall@20 by test"] / picked - 1)
 
 
+def test_a_published_run_is_rendered_without_training(tiny, tmp_path):
+    folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
+    snakemake(folder, "--configfile", TINY, "--", "publish")
+    other = clone(tmp_path / "other")
+    shutil.copytree(folder / "results/published", other / "results/published")
+    printed = snakemake(other, "published_report")
+    assert "Plan of" not in printed
+    assert "1 of 1 steps" in printed
+    reports = [folder / "results/tiny/report.html", other / "results/published/report.html"]
+    tails = [
+        report.read_text().split("</header>")[1].split("Provenance</h2>")[0] for report in reports
+    ]
+    assert tails[0] == tails[1]
+
+
 def test_certificates_pass_and_a_failed_one_is_said(tiny, tmp_path):
     folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
     table = folder / "results/tiny/tables/debiasing.csv"
