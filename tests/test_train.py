@@ -173,6 +173,14 @@ def test_a_constant_rate_only_stops(small_split):
     assert (progress.epoch, progress.best_epoch) == (3, 1)
 
 
+def test_a_cosine_rate_falls_from_the_initial_to_the_lowest(small_split):
+    changes = {"max_epochs": 4, "learning_rate": 1e-3, "min_learning_rate": 0, "patience": 9}
+    progress = drive(trainer(small_split, schedule="cosine", **changes), [0.1, 0.2, 0.1, 0.3])
+    assert [row["learning_rate"] for row in progress.history] == pytest.approx(
+        [1e-3, (1 + 0.5**0.5) / 2 * 1e-3, 5e-4, (1 - 0.5**0.5) / 2 * 1e-3]
+    )
+
+
 def test_evaluation_every_few_epochs_and_at_the_end(small_split):
     run = trainer(small_split, eval_every=3, max_epochs=7, patience=9)
     run.run()

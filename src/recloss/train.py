@@ -253,6 +253,10 @@ class Trainer:
         cost = 0.0
         while p.epoch < s["max_epochs"] and p.stale < s["patience"]:
             started = time.monotonic()
+            if s["schedule"] == "cosine":  # Loshchilov & Hutter, arXiv 1608.03983, without restarts
+                floor, share = s["min_learning_rate"], p.epoch / s["max_epochs"]
+                fall = (1 + math.cos(math.pi * share)) / 2
+                p.learning_rate = floor + (s["learning_rate"] - floor) * fall
             p.epoch += 1
             loss = self.epoch(p.epoch)
             trained = time.monotonic()
