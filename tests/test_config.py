@@ -66,6 +66,19 @@ def test_seeds_of_single_models():
     assert {s for loss, s in seeds if loss == "ccl"} == set(PAPER["seeds"])
 
 
+def test_published_models_are_trained_with_their_settings_and_no_others():
+    full = config.load(PAPER | {"settings": {"dim": 8, "dropout": 0.5}, "reproduce": REPRODUCED})
+    first, second = config.reproduction_runs(full)
+    assert first.path == "train/yelp2018/mf/ccl/MF-CCL/seed3"
+    assert second.path == "train/gowalla/mf/ccl/MF-CCL/seed3"
+    expected = {"dim": 64, "dropout": 0.1, "negatives": 800, "init_std": 1e-4, "max_epochs": 100}
+    assert expected.items() <= second.settings.items()
+    assert (first.settings["batch_size"], second.settings["batch_size"]) == (512, 256)
+    assert {first, second} <= set(config.runs(full))
+
+
+REPRODUCED = {"names": ["MF-CCL"], "datasets": ["yelp2018", "gowalla"], "seeds": [3]}
+
 REFUSED = [
     (("sedes",), 1, "sedes: unknown key; allowed: run, datasets, losses"),
     (("settings", "dims"), 3, "settings.dims: unknown key; allowed: dim, score"),
@@ -96,6 +109,7 @@ REFUSED = [
     (("grids", 0, "loss"), ["infonce_plus", "mine"], "grids[0].over: several losses vary in one"),
     (("grids", 1, "loss"), ["mine_plus", "mine"], "over.lambda: mine has no such setting"),
     (("model_seeds",), {"slim": [1]}, "model_seeds: no loss 'slim'"),
+    (("reproduce",), {"names": ["MF"]}, "reproduce.names: no model 'MF'; known: MF-CCL, BSL"),
     (("inflation", "losses"), ["ials"], "inflation.losses: no loss 'ials'"),
     (
         ("tuned",),

@@ -7,13 +7,16 @@ from conftest import REPO
 
 from recloss import config, published, tables
 
-PEERS = config.load(yaml.safe_load((REPO / "config/peers.yaml").read_text()))
+PAPER, PEERS = (
+    yaml.safe_load((REPO / path).read_text()) for path in ("config.yaml", "config/peers.yaml")
+)
+PEERS = config.load(PAPER | PEERS)
 
 
 def metrics(**changes):
     """A row of metrics.csv per run of config/peers.yaml, with a metric of 0.17."""
     rows = []
-    for run in config.main_runs(PEERS):
+    for run in config.runs(PEERS):
         settings = {f"settings.{key}": value for key, value in (run.settings | changes).items()}
         row = {"dataset": run.dataset, "loss": run.loss, "path": run.path, "seed": run.seed}
         row |= {"protocol": "published", "recall@20": 0.17, "ndcg@20": 0.14}

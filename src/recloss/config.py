@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from recloss import data, seeds
+from recloss import data, published, seeds
 from recloss.files import ReclossError, atomic, run_cli
 
 BACKBONE = "mf"
@@ -85,7 +85,8 @@ def loss_names() -> list[str]:
 def load(raw: dict[str, Any]) -> dict[str, Any]:
     """Validate a configuration and return a copy with every default filled in.
 
-    Of grids, inflation and tuning, published data sets that are not among `datasets` are left out.
+    Of grids, inflation, tuning and reproduction, published data sets that are not among `datasets`
+    are left out.
 
     Raises `ReclossError` with the path of the offending key and what it may be.
     """
@@ -103,13 +104,13 @@ def load(raw: dict[str, Any]) -> dict[str, Any]:
     for grid in config["grids"]:
         grid["loss"] = [grid["loss"]] if isinstance(grid["loss"], str) else grid["loss"]
     names = [dataset["name"] for dataset in config["datasets"]]
-    published = {row.dataset for row in data.table()}
-    for experiment in (*config["grids"], config["inflation"], config["tune"]):
+    public = {row.dataset for row in data.table()}
+    for experiment in (*config["grids"], *map(config.get, ("inflation", "tune", "reproduce"))):
         # The paper's experiments name data sets that a configuration laid over it may not have.
         wanted = experiment.get("datasets", names)
-        experiment["datasets"] = [d for d in wanted if d in names or d not in published]
+        experiment["datasets"] = [d for d in wanted if d in names or d not in public]
     config["grids"] = [grid for grid in config["grids"] if grid["datasets"]]
-    for experiment in (*config["grids"], config["inflation"]):
+    for experiment in (*config["grids"], config["inflation"], config["reproduce"]):
         experiment.setdefault("seeds", config["seeds"][:1])
     _check(config)
     return config
@@ -185,7 +186,7 @@ def _check(config: dict[str, Any]) -> None:
     """Refuse what a JSON schema cannot: names that refer to nothing, settings that clash."""
     known = loss_names()
     names = [dataset["name"] for dataset in config["datasets"]]
-    published = list(dict.fromkeys(row.dataset for row in data.table()))
+    public = list(dict.fromkeys(row.dataset for row in data.table()))
     for loss in config["losses"]:
         if loss not in known:
             raise ReclossError(
@@ -200,13 +201,13 @@ def _check(config: dict[str, Any]) -> None:
         if "path" in dataset and "simulate" in dataset:
             raise ReclossError(f"{where}: has both path and simulate; keep one")
         local = "path" in dataset or "simulate" in dataset
-        if local and name in published:
+        if local and name in public:
             raise ReclossError(
                 f"{where}.name: {name!r} is a published data set; name your own otherwise"
             )
-        if not local and name not in published:
+        if not local and name not in public:
             raise ReclossError(
-                f"{where}.name: no published data set {name!r} (known: {', '.join(published)}); "
+                f"{where}.name: no published data set {name!r} (known: {', '.join(public)}); "
                 "add `path: FOLDER` for a data set of your own"
             )
     if config["run"] in ("published", "bench"):
@@ -226,7 +227,9 @@ def _check(config: dict[str, Any]) -> None:
             _check_values(f"{where}.over", loss, grid["over"])
     _check_names("configuration: model_seeds", config["model_seeds"], "loss", models)
     _check_names("configuration: inflation.losses", config["inflation"]["losses"], "loss", known)
-    for key in ("inflation", "tune"):
+    trained = list(dict.fromkeys(row.name for row in _published_rows()))
+    _check_names("configuration: reproduce.names", config["reproduce"]["names"], "model", trained)
+    for key in ("inflation", "tune", "reproduce"):
         _check_names(f"configuration: {key}.datasets", config[key]["datasets"], "data set", names)
     _check_names("configuration: tune.over", config["tune"]["over"], "loss", models)
     for model, over in config["tune"]["over"].items():
@@ -379,6 +382,27 @@ def inflation_runs(config: dict[str, Any]) -> Iterator[Run]:
             yield _variant(config, dataset, loss, {"watch_test": True}, seed, "heldout")
 
 
+def _published_rows() -> list[Any]:
+    """Return the rows of published.csv that name a loss and its settings."""
+    table = published.table()
+    return list(table[table["model"].isin(loss_names())].itertuples(index=False))
+
+
+def reproduction_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the runs of published models with the settings they were published with.
+
+    Nothing else of the configuration touches them; the variant is named after the row.
+    """
+    entry = config["reproduce"]
+    for dataset, row, seed in itertools.product(
+        entry["datasets"], _published_rows(), entry["seeds"]
+    ):
+        if row.dataset == dataset and row.name in entry["names"]:
+            chosen = default_settings(row.model) | row.settings
+            name = row.name.replace(", ", "-").replace(" ", "")
+            yield Run(dataset, BACKBONE, row.model, name, seed, chosen)
+
+
 def trial_runs(config: dict[str, Any]) -> Iterator[Run]:
     """Yield the trials of `snakemake tune`, on the first seed, equally many of every model.
 
@@ -402,7 +426,8 @@ def runs(config: dict[str, Any]) -> list[Run]:
     The trials of `snakemake tune` are not among them.
     """
     grids = (grid_runs(config, grid) for grid in config["grids"])
-    return list(dict.fromkeys(itertools.chain(main_runs(config), *grids, inflation_runs(config))))
+    others = (inflation_runs(config), reproduction_runs(config))
+    return list(dict.fromkeys(itertools.chain(main_runs(config), *grids, *others)))
 
 
 def flags(settings: dict[str, Any]) -> str:

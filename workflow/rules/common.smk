@@ -214,6 +214,7 @@ def experiments():
         "control": settings.control_runs(config),
     }
     parts["inflation"] = settings.inflation_runs(config)
+    parts["reproduce"] = settings.reproduction_runs(config)
     parts |= {
         f"grid:{g['name']}": settings.grid_runs(config, g) for g in config["grids"]
     }
