@@ -155,6 +155,7 @@ def test_the_report_is_one_file_with_the_numbers_of_the_tables(tiny):
         assert f"{value:.4f}" in html
     for text in ("protocol <b>published</b>", "learning_rate: 0.02", "torch", "Hardware"):
         assert text in html
+    assert "<code>batch_size</code> 128 (theirs 512)" in html
     assert html.count("<svg") == 7
 
 

@@ -11,7 +11,7 @@ import yaml
 import recloss
 from recloss import data, record
 from recloss.claims import TEXTS
-from recloss.config import inflation_runs
+from recloss.config import inflation_runs, settings_schema
 from recloss.tables import certificates, moved, part_of
 
 
@@ -112,6 +112,12 @@ def twins(results: Path) -> list[dict[str, Any]]:
     return found
 
 
+def departures(config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return the settings of every loss that are not the papers': name, value, the papers' value."""
+    papers = {name: node["default"] for name, node in settings_schema().items()}
+    return [(key, v, papers[key]) for key, v in config["settings"].items() if v != papers[key]]
+
+
 def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Return the names of the tables and of the figures that an experiment has.
 
@@ -163,6 +169,7 @@ def render(config: dict[str, Any], results: Path, template: Path) -> str:
         version=recloss.__version__,
         claims=claims_of(results),
         summary=summary(metrics),
+        departures=departures(config),
         provenance=provenance(metrics),
         verdicts=verdicts(rows) if "debiasing" in tables else [],
         furthest=furthest(rows) if "debiasing" in tables else [],
