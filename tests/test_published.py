@@ -32,6 +32,7 @@ def test_the_settings_of_the_configuration_are_the_published_ones():
         *(("yelp2018", name) for name in ("MF-CCL", "BSL, lambda 1.10", "EASE")),
     }
     assert (ours == 0.17).all()
+    assert table.loc[("gowalla", "EASE"), "settings"] == "reg 80"
     assert "-7.5%" in tables.published_display(table.reset_index()).to_html()  # .17 of .1837
 
 

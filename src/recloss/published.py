@@ -11,6 +11,9 @@ import json
 import pandas as pd
 
 
+PROTOCOL = "published"
+
+
 def text() -> str:
     """Return published.csv as text."""
     return importlib.resources.files("recloss").joinpath("published.csv").read_text()
@@ -27,12 +30,12 @@ def table() -> pd.DataFrame:
 def compare(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the published rows of the data sets in metrics.csv beside our means over seeds.
 
-    Columns `ours recall@20`, `ours ndcg@20`, `seeds`, `path` of a first run: empty where no run has
-    the settings, or another protocol.
+    Columns `protocol`, `settings` as text, and `ours recall@20`, `ours ndcg@20`, `seeds`, `path` of
+    a first run: empty where no run has the settings, or another protocol.
     """
     published = table()
     published = published[published["dataset"].isin(metrics["dataset"])].reset_index(drop=True)
-    comparable = metrics[metrics["protocol"] == "published"]
+    comparable = metrics[metrics["protocol"] == PROTOCOL]
     found = []
     for row in published.itertuples():
         runs = comparable[
@@ -48,4 +51,5 @@ def compare(metrics: pd.DataFrame) -> pd.DataFrame:
         found.append(ours | {"seeds": len(runs), "path": runs["path"].iloc[0]})
     columns = ["ours recall@20", "ours ndcg@20", "seeds", "path"]
     ours = pd.DataFrame(found, columns=columns)
-    return published.join(ours)
+    text = [", ".join(f"{k} {v}" for k, v in (s or {}).items()) for s in published["settings"]]
+    return published.assign(protocol=PROTOCOL, settings=text).join(ours)

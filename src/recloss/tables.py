@@ -281,6 +281,7 @@ def published_display(table: pd.DataFrame) -> Styler:
     shown["difference"] = table["ours recall@20"] / table["recall@20"] - 1
     shown[["ndcg@20", "ours ndcg@20"]] = table[["ndcg@20", "ours ndcg@20"]]
     shown["difference "] = table["ours ndcg@20"] / table["ndcg@20"] - 1  # another column
+    shown[["protocol", "settings"]] = table[["protocol", "settings"]]
     formats = {name: "{:.4f}" for name in shown if name.endswith("@20")}
     formats |= dict.fromkeys(("difference", "difference "), "{:+.1%}")
     return shown.style.hide(axis="index").format(formats, na_rep="")
