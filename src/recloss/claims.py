@@ -108,14 +108,17 @@ def weights_are_best_where_said(evidence: Evidence, dataset: str) -> list[Gain]:
     """C2: the best point of the claimed region over the best one outside, per loss."""
     low, high = evidence.config["claims"]["lambda"]
     gains = []
-    for loss, keys in (("infonce_plus", {"lambda", "eps"}), ("mine_plus", {"lambda"})):
+    for loss, name, keys in (
+        ("infonce_plus", "InfoNCE+", {"lambda", "eps"}),
+        ("mine_plus", "MINE+", {"lambda"}),
+    ):
         points = _grid_points(evidence, dataset, loss, keys)
         columns = [f"settings.{key}" for key in sorted(keys)]
         inside = points["settings.lambda"].between(low, high)
         if "eps" in keys:
             inside &= points["settings.eps"] == 0
         sides = [_best(evidence, points[which], columns) for which in (inside, ~inside)]
-        words = f"{loss} at lambda {low:g} to {high:g}{', eps 0,' if 'eps' in keys else ''}"
+        words = f"{name} at {'eps 0 and ' if 'eps' in keys else ''}lambda {low:g} to {high:g}"
         if not any(side.empty for side in sides):
             best = ", ".join(
                 f"{c.removeprefix('settings.')} {sides[1][c].iloc[0]:g}" for c in columns
@@ -128,9 +131,9 @@ def weights_are_best_where_said(evidence: Evidence, dataset: str) -> list[Gain]:
 def debiased_beat_biased(evidence: Evidence, dataset: str) -> list[Gain]:
     """C3: each debiased loss over its biased twin."""
     gains = []
-    for twin in ("ccl", "mse", "infonce"):
+    for twin, name in (("ccl", "CCL"), ("mse", "MSE"), ("infonce", "InfoNCE")):
         sides = [_main(evidence, dataset, loss) for loss in (f"debiased_{twin}", twin)]
-        gains.append(_compared(evidence, f"debiased {twin} over {twin}", *sides))
+        gains.append(_compared(evidence, f"debiased {name} over {name}", *sides))
     return gains
 
 
@@ -237,7 +240,8 @@ def _debiasing_rows(evidence: Evidence) -> Iterator[dict[str, Any]]:
         models = list(dict.fromkeys(part["model"]))
         bad = set(failed["model"])
         cases = int(part["cases"].sum())
-        sentence = f"Under the condition, {cases} checks of {' and '.join(models)} pass."
+        names = " and ".join({"ials": "iALS", "ease": "EASE"}[model] for model in models)
+        sentence = f"Under the condition, {cases} checks of {names} pass."
         if bad:
             sentence = f"Failed: {', '.join(failed['model'] + ' ' + failed['certificate'])}."
         rows = evidence.debiasing
