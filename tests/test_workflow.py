@@ -438,7 +438,8 @@ def test_every_trained_loss_beats_popularity_which_beats_chance(tmp_path):
 def test_real_gowalla_from_the_mirror(mirror, tmp_path):
     folder = clone(tmp_path / "clone")
     small = {"losses": ["mine_plus", "infonce"], "grids": [], "device": "cpu", "linear": []}
-    small |= {"inflation": {"losses": []}, "model_seeds": {"infonce": [0], "mine_plus": [0]}}
+    small |= {"inflation": {"losses": []}, "reproduce": {"names": []}}
+    small |= {"model_seeds": {"infonce": [0], "mine_plus": [0]}}
     small["settings"] = {"max_epochs": 2, "negatives": 64, "learning_rate": 5.0e-3}
     (folder / "small.yaml").write_text(yaml.safe_dump(small))
     printed = snakemake(
