@@ -10,7 +10,6 @@ import json
 
 import pandas as pd
 
-
 PROTOCOL = "published"
 
 

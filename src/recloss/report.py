@@ -113,7 +113,7 @@ def twins(results: Path) -> list[dict[str, Any]]:
 
 
 def departures(config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return the settings of every loss that are not the papers': name, value, the papers' value."""
+    """Return the settings of every loss that are not the papers': name, value, theirs."""
     papers = {name: node["default"] for name, node in settings_schema().items()}
     return [(key, v, papers[key]) for key, v in config["settings"].items() if v != papers[key]]
 
