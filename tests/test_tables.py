@@ -130,3 +130,17 @@ def test_twins_are_compared_by_the_truth(tmp_path):
     found = report.twins(tmp_path)
     assert [row["twin"] for row in found] == ["ccl"]
     assert found[0]["gain"] == pytest.approx(0.2)
+
+
+def test_data_sets_with_the_same_verdict_share_a_row(tmp_path):
+    (tmp_path / "tables").mkdir()
+    rows = [
+        {"claim": "C5", "dataset": name, "verdict": verdict, "sentence": "s", "evidence": "bounds"}
+        for name, verdict in (("a", "holds"), ("b", "does not hold"), ("c", "holds"))
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "tables/claims.csv", index=False)
+    (claim,) = report.claims_of(tmp_path)
+    assert [(row["dataset"], row["verdict"]) for row in claim["rows"]] == [
+        ("a, c", "holds"),
+        ("b", "does not hold"),
+    ]

@@ -142,13 +142,20 @@ def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def claims_of(results: Path) -> list[dict[str, Any]]:
-    """Return the claims with their texts and the verdict on each data set, from claims.csv."""
+    """Return the claims with their texts and verdicts, from claims.csv.
+
+    Data sets of the same verdict for the same reason share a row.
+    """
     table = pd.read_csv(results / "tables" / "claims.csv", keep_default_na=False)
-    return [
-        {"name": name, "text": TEXTS[name][0], "source": TEXTS[name][1]}
-        | {"rows": rows.to_dict("records"), "evidence": rows["evidence"].iloc[0]}
-        for name, rows in table.groupby("claim", sort=False)
-    ]
+    found = []
+    for name, rows in table.groupby("claim", sort=False):
+        alike = rows.groupby(["verdict", "sentence"], sort=False)["dataset"].agg(", ".join)
+        found.append(
+            {"name": name, "text": TEXTS[name][0], "source": TEXTS[name][1]}
+            | {"rows": alike.reset_index().to_dict("records")}
+            | {"evidence": rows["evidence"].iloc[0]}
+        )
+    return found
 
 
 def render(config: dict[str, Any], results: Path, template: Path) -> str:
