@@ -116,16 +116,18 @@ def grid_figure(points: pd.DataFrame, over: list[str], metric: str = "recall@20"
 def _curves(points: pd.DataFrame, key: str, metric: str, names: list[str]) -> Figure:
     figure, axes = _panels(names, 4.4, 3.0)
     losses = list(dict.fromkeys(points["loss"]))
+    # Evenly spaced whatever they are: negatives are doubled, class priors start at zero.
+    values = sorted(points[key].unique())
     for axis, name in zip(axes, names, strict=True):
+        axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
         for loss, colour in zip(losses, plt.get_cmap("tab10").colors * 2, strict=False):
             mine = points[(points["dataset"] == name) & (points["loss"] == loss)]
             groups = mine.groupby(key)[metric]
             mean, spread = groups.mean(), groups.std(ddof=1).fillna(0)
             label = f"{loss}: {mean.max():.4f} at {mean.idxmax():g}"
-            axis.errorbar(
-                mean.index, mean, yerr=spread, color=colour, marker="o", ms=4, label=label
-            )
-            axis.plot(mean.idxmax(), mean.max(), "o", color=colour, ms=8, mfc="none")
+            places = [values.index(value) for value in mean.index]
+            axis.errorbar(places, mean, yerr=spread, color=colour, marker="o", ms=4, label=label)
+            axis.plot(values.index(mean.idxmax()), mean.max(), "o", color=colour, ms=8, mfc="none")
         axis.set_xlabel(key)
         axis.set_ylabel(metric)
         axis.grid(axis="y", alpha=0.3)
