@@ -21,6 +21,16 @@ from recloss.tables import certificates, part_of
 
 HOLDS, IN_PART, FAILS = "holds", "holds in part", "does not hold"
 TOO_FEW = "not enough runs"
+# Models as the papers write them.
+NAMES = {
+    "infonce": "InfoNCE",
+    "infonce_plus": "InfoNCE+",
+    "mine_plus": "MINE+",
+    "mse": "MSE",
+    "ccl": "CCL",
+    "ials": "iALS",
+    "ease": "EASE",
+}
 COLUMNS = (
     *("claim", "dataset", "verdict", "effect", "ci_low", "ci_high"),
     *("p_value", "n_seeds", "n_users", "evidence", "sentence"),
@@ -108,17 +118,15 @@ def weights_are_best_where_said(evidence: Evidence, dataset: str) -> list[Gain]:
     """C2: the best point of the claimed region over the best one outside, per loss."""
     low, high = evidence.config["claims"]["lambda"]
     gains = []
-    for loss, name, keys in (
-        ("infonce_plus", "InfoNCE+", {"lambda", "eps"}),
-        ("mine_plus", "MINE+", {"lambda"}),
-    ):
+    for loss, keys in (("infonce_plus", {"lambda", "eps"}), ("mine_plus", {"lambda"})):
         points = _grid_points(evidence, dataset, loss, keys)
         columns = [f"settings.{key}" for key in sorted(keys)]
         inside = points["settings.lambda"].between(low, high)
         if "eps" in keys:
             inside &= points["settings.eps"] == 0
         sides = [_best(evidence, points[which], columns) for which in (inside, ~inside)]
-        words = f"{name} at {'eps 0 and ' if 'eps' in keys else ''}lambda {low:g} to {high:g}"
+        where = "eps 0 and " if "eps" in keys else ""
+        words = f"{NAMES[loss]} at {where}lambda {low:g} to {high:g}"
         if not any(side.empty for side in sides):
             best = ", ".join(
                 f"{c.removeprefix('settings.')} {sides[1][c].iloc[0]:g}" for c in columns
@@ -131,9 +139,10 @@ def weights_are_best_where_said(evidence: Evidence, dataset: str) -> list[Gain]:
 def debiased_beat_biased(evidence: Evidence, dataset: str) -> list[Gain]:
     """C3: each debiased loss over its biased twin."""
     gains = []
-    for twin, name in (("ccl", "CCL"), ("mse", "MSE"), ("infonce", "InfoNCE")):
+    for twin in ("ccl", "mse", "infonce"):
         sides = [_main(evidence, dataset, loss) for loss in (f"debiased_{twin}", twin)]
-        gains.append(_compared(evidence, f"debiased {name} over {name}", *sides))
+        words = f"debiased {NAMES[twin]} over {NAMES[twin]}"
+        gains.append(_compared(evidence, words, *sides))
     return gains
 
 
@@ -240,7 +249,7 @@ def _debiasing_rows(evidence: Evidence) -> Iterator[dict[str, Any]]:
         models = list(dict.fromkeys(part["model"]))
         bad = set(failed["model"])
         cases = int(part["cases"].sum())
-        names = " and ".join({"ials": "iALS", "ease": "EASE"}[model] for model in models)
+        names = " and ".join(NAMES[model] for model in models)
         sentence = f"Under the condition, {cases} checks of {names} pass."
         if bad:
             sentence = f"Failed: {', '.join(failed['model'] + ' ' + failed['certificate'])}."
