@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Snakemake looks papermill up on PATH.
 RUN := . $(VENV)/bin/activate &&
 
-.PHONY: demo test install lint lock readme bench bench-peers
+.PHONY: demo test install lint lock docs bench bench-peers
 
 demo: $(INSTALLED)
 	@$(RUN) snakemake --cores all --configfile config/demo.yaml
@@ -26,7 +26,7 @@ bench: $(INSTALLED)
 # RecBole needs packages too old for us: envs/peers.txt.
 PEERS := .venv-peers
 bench-peers: bench $(PEERS)/.installed
-	$(PEERS)/bin/python workflow/scripts/peers.py --data resources/gowalla --out results/bench/peers.json
+	$(PEERS)/bin/python benchmarks/peers.py --data resources/gowalla --out results/bench/peers.json
 	$(RUN) snakemake --cores all bench
 
 $(PEERS)/.installed: envs/peers.txt
@@ -56,5 +56,5 @@ lock: pyproject.toml
 	  | grep -vE '^(recloss|pip|nvidia-|triton)' | sed 's/ @ .*//; s/+cpu$$//'; } > envs/requirements.lock
 	rm -rf .venv-lock
 
-readme: $(INSTALLED)
-	$(RUN) python -m recloss.config README.md
+docs: $(INSTALLED)
+	$(RUN) recloss reference docs/configuration.md

@@ -15,7 +15,7 @@ report: "report/workflow.rst"
 pathvars:
     results=f"results/{config['run']}",
     logs=f"logs/{config['run']}",
-    benchmarks=f"benchmarks/{config['run']}",
+    benchmarks=f"logs/{config['run']}/benchmarks",
 
 
 wildcard_constraints:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from recloss import kernels
-from recloss.data import Interactions
-from recloss.split import Split, split
+from recloss.data.interactions import Interactions, Split
+from recloss.data.split import split
+from recloss.engine import device as dispatch
 
 REPO = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # of the backend "cuda"
@@ -42,11 +42,13 @@ def mirror() -> Path:
 def backend(name: str) -> Iterator[torch.device]:
     """Let plain PyTorch, the CPU kernels or the CUDA kernels do the work; yield their device."""
     try:
-        module = None if name == "plain" else importlib.import_module(f"recloss.kernels_{name}")
+        module = (
+            None if name == "plain" else importlib.import_module(f"recloss.engine.kernels.{name}")
+        )
     except ImportError as error:
         missing(f"no {name} kernels: {error}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "_load", lambda device: module)
+        patch.setattr(dispatch, "_load", lambda device: module)
         yield DEVICE if name == "cuda" else torch.device("cpu")
 
 
@@ -71,4 +73,4 @@ def small_split() -> Split:
 @pytest.fixture(autouse=True)
 def one_thread():
     """The same results on every machine, and no fight for the cores between parallel tests."""
-    kernels.use_threads(1)
+    dispatch.use_threads(1)

@@ -5,11 +5,14 @@ import ast
 import re
 
 import pytest
+import torch
 from conftest import REPO
 
-from recloss import bench, figures
+from benchmarks import gowalla, ials, page, race, variation
+from benchmarks.__main__ import PARTS
+from recloss.experiment import plan
 from recloss.files import ReclossError
-from recloss.report import render_bench
+from recloss.report import figures
 
 TINY = {"n_users": 60, "n_items": 40, "n_train": 420}
 
@@ -17,12 +20,14 @@ TINY = {"n_users": 60, "n_items": 40, "n_train": 420}
 @pytest.fixture
 def arguments(tmp_path, small_split, monkeypatch):
     """Small shapes, and the small data set in Gowalla's place."""
-    monkeypatch.setattr(bench, "SETTINGS", {"batch_size": 32, "negatives": 8, "dim": 4})
+    for name, value in {"batch_size": 32, "negatives": 8, "dim": 4}.items():
+        monkeypatch.setitem(race.SETTINGS, name, value)
     growth = {"negatives": (4, 8), "dim": (4, 20), "interactions": (100, 200)}
-    monkeypatch.setattr(bench, "GROWTH", growth)
-    monkeypatch.setattr(bench, "IALS_DIMS", (4,))
-    monkeypatch.setattr(bench, "counts_of", lambda name: TINY)
-    monkeypatch.setattr(bench, "devices", lambda: [bench.torch.device("cpu")])
+    monkeypatch.setattr(variation, "GROWTH", growth)
+    for module in (ials, page):
+        monkeypatch.setattr(module, "IALS_DIMS", (4,))
+    monkeypatch.setattr(plan, "counts_of", lambda dataset: TINY)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name, pairs in (("train", small_split.train), ("test", small_split.test)):
         first = pairs.indptr()
         lines = [
@@ -36,11 +41,11 @@ def arguments(tmp_path, small_split, monkeypatch):
 def test_every_part_is_measured_and_shown(arguments, tmp_path):
     about = {"hardware": "a machine", "threads": 1, "versions": {"torch": "2"}, "commit": "abc"}
     parts = {}
-    for name, part in bench.PARTS.items():
+    for name, part in PARTS.items():
         rows = part(arguments)
         assert all(row["seconds"]["median"] > 0 for row in rows)
-        parts[name] = about | {"settings": bench.SETTINGS, "rows": rows}
-    ratios = bench.summary(parts)
+        parts[name] = about | {"settings": race.SETTINGS, "rows": rows}
+    ratios = page.summary(parts)
     expected = {
         "cpu_step_vs_field",
         "cpu_step_vs_tuned_torch",
@@ -53,12 +58,12 @@ def test_every_part_is_measured_and_shown(arguments, tmp_path):
     assert set(ratios) | {"peak_extra_mb"} == expected  # a step this small may take no new page
     figure = tmp_path / "growth.svg"
     figures.save(figures.growth_curves(parts["growth"]["rows"]), figure)
-    page = render_bench(ratios, parts, figure, REPO / "report")
+    html = page.render_bench(ratios, parts, figure)
     assert (
-        f"{ratios['cpu_step_vs_field']:.1f}×" in page
-        or f"{ratios['cpu_step_vs_field']:.2f}×" in page
+        f"{ratios['cpu_step_vs_field']:.1f}×" in html
+        or f"{ratios['cpu_step_vs_field']:.2f}×" in html
     )
-    assert page.count("<code>debiased_ccl</code>") == 1
+    assert html.count("<code>debiased_ccl</code>") == 1
 
 
 def rows(part, **medians):
@@ -75,7 +80,7 @@ def test_ratios_are_those_of_medians_and_only_of_what_was_measured():
     step[0]["peak_extra_mb"] = 31.5
     losses = [row | {"tables": "x"} for row in rows("losses", mine_plus=2, bpr=3, ccl=1)]
     parts = {"step": {"rows": step + slow}, "losses": {"rows": losses}}
-    assert bench.summary(parts) == {
+    assert page.summary(parts) == {
         "cuda_step_vs_field": 5.0,  # the worse of 15 and 5
         "cuda_step_over_floor": 2.0,
         "peak_extra_mb": 31.5,
@@ -84,7 +89,7 @@ def test_ratios_are_those_of_medians_and_only_of_what_was_measured():
 
 
 def test_the_spread_is_median_and_quartiles():
-    assert bench.spread([5.0, 1.0, 2.0, 3.0, 4.0]) == {
+    assert race.spread([5.0, 1.0, 2.0, 3.0, 4.0]) == {
         "median": 3.0,
         "low": 2.0,
         "high": 4.0,
@@ -95,9 +100,9 @@ def test_the_spread_is_median_and_quartiles():
 def test_gowalla_is_asked_for_where_it_is_needed(arguments):
     arguments.data, arguments.part = None, "evaluation"
     with pytest.raises(ReclossError, match="the part evaluation needs --data"):
-        bench.evaluation(arguments)
+        gowalla.evaluation(arguments)
 
 
 def test_the_workflow_measures_every_part():
     text = (REPO / "workflow" / "rules" / "common.smk").read_text()
-    assert ast.literal_eval(re.search(r"BENCHMARKS = (\[[^]]*\])", text)[1]) == list(bench.PARTS)
+    assert ast.literal_eval(re.search(r"BENCHMARKS = (\[[^]]*\])", text)[1]) == list(PARTS)

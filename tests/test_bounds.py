@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recloss import bounds
-from recloss.record import write_run
+from recloss.analysis import bounds
+from recloss.experiment.record import write_run
 
 
 @settings(deadline=None, max_examples=50)

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from conftest import REPO
 
-from recloss import claims, config
+from recloss.analysis import claims
+from recloss.experiment import config
 
 TINY = yaml.safe_load((REPO / "tests/config/tiny.yaml").read_text())
 NOTHING = pd.DataFrame()

@@ -7,7 +7,24 @@ import pytest
 import yaml
 from conftest import REPO
 
-from recloss import config
+from recloss.experiment import config
+from recloss.experiment.flags import add_setting_flags, as_flags, settings_from_flags
+from recloss.experiment.runs import (
+    every_run,
+    grid_runs,
+    inflation_runs,
+    main_runs,
+    reproduction_runs,
+    settings_for,
+)
+from recloss.experiment.schema import (
+    check_setting,
+    loss_names,
+    loss_schema,
+    resolved,
+    schema,
+    settings_schema,
+)
 from recloss.files import ReclossError
 from recloss.losses import LOSSES, data_arguments, hyper_parameters
 
@@ -27,7 +44,7 @@ def changed(path, value):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_configurations_are_valid(name):
     raw = PAPER | yaml.safe_load((REPO / name).read_text())
-    assert config.runs(config.load(raw))
+    assert every_run(config.load(raw))
 
 
 def test_a_completed_configuration_is_valid_and_stays_the_same():
@@ -55,12 +72,12 @@ def test_the_papers_experiments_on_absent_data_sets_are_left_out():
     raw = PAPER | {"datasets": [{"name": "own", "path": "x"}]}
     full = config.load(raw)
     assert [grid["name"] for grid in full["grids"]] == ["lambda_eps", "lambda", "temperature"]
-    assert not list(config.inflation_runs(full))
+    assert not list(inflation_runs(full))
 
 
 def test_seeds_of_single_models():
     full = config.load(PAPER | {"model_seeds": {"mine": [7, 8], "ials": [9]}})
-    seeds = {(run.loss, run.seed) for run in config.main_runs(full)}
+    seeds = {(run.loss, run.seed) for run in main_runs(full)}
     assert {s for loss, s in seeds if loss == "mine"} == {7, 8}
     assert {s for loss, s in seeds if loss == "ials"} == {9}
     assert {s for loss, s in seeds if loss == "ccl"} == set(PAPER["seeds"])
@@ -68,13 +85,13 @@ def test_seeds_of_single_models():
 
 def test_published_models_are_trained_with_their_settings_and_no_others():
     full = config.load(PAPER | {"settings": {"dim": 8, "dropout": 0.5}, "reproduce": REPRODUCED})
-    first, second = config.reproduction_runs(full)
+    first, second = reproduction_runs(full)
     assert first.path == "train/yelp2018/mf/ccl/MF-CCL/seed3"
     assert second.path == "train/gowalla/mf/ccl/MF-CCL/seed3"
     expected = {"dim": 64, "dropout": 0.1, "negatives": 800, "init_std": 1e-4, "max_epochs": 100}
     assert expected.items() <= second.settings.items()
     assert (first.settings["batch_size"], second.settings["batch_size"]) == (512, 256)
-    assert {first, second} <= set(config.runs(full))
+    assert {first, second} <= set(every_run(full))
 
 
 REPRODUCED = {"names": ["MF-CCL"], "datasets": ["yelp2018", "gowalla"], "seeds": [3]}
@@ -145,24 +162,24 @@ def test_lambda_one_allows_inner_products_and_l2_does_with_a_warning():
 def test_every_key_has_a_description_and_every_setting_a_default():
     def visit(node, path):
         for name, child in node.get("properties", {}).items():
-            full = config._resolved(child)
+            full = resolved(child)
             assert full.get("description"), f"{path}.{name}"
             visit(full, f"{path}.{name}")
             visit(full.get("items", {}), f"{path}.{name}[]")
 
-    visit(config.schema(), "")
-    for loss in config.loss_names():
-        for name, node in (config.settings_schema() | config.loss_schema(loss)).items():
-            config.check_setting(name, node, node["default"])
+    visit(schema(), "")
+    for loss in loss_names():
+        for name, node in (settings_schema() | loss_schema(loss)).items():
+            check_setting(name, node, node["default"])
 
 
 def test_schema_and_losses_agree():
-    assert config.loss_names() == list(LOSSES)
+    assert loss_names() == list(LOSSES)
     for loss in LOSSES:
-        own = set(config.loss_schema(loss)) - {"temperature", "extra_positives", "correct_logq"}
+        own = set(loss_schema(loss)) - {"temperature", "extra_positives", "correct_logq"}
         assert own == set(hyper_parameters(loss)) - {"temperature"}
         needs_extra = "extra" in data_arguments(loss)
-        assert needs_extra == ("extra_positives" in config.loss_schema(loss))
+        assert needs_extra == ("extra_positives" in loss_schema(loss))
 
 
 def test_the_most_specific_setting_wins():
@@ -173,7 +190,7 @@ def test_the_most_specific_setting_wins():
     }
     raw["loss_settings"] = {"mine_plus": {"lambda": 1.2, "temperature": 0.2, "dropout": 0.3}}
     full = config.load(raw)
-    got = config.settings_for(full, "gowalla", "mine_plus")
+    got = settings_for(full, "gowalla", "mine_plus")
     assert {key: got[key] for key in ("dim", "negatives", "dropout", "lambda", "temperature")} == {
         "dim": 16,
         "negatives": 20,
@@ -181,17 +198,17 @@ def test_the_most_specific_setting_wins():
         "lambda": 1.3,
         "temperature": 0.2,
     }
-    assert config.settings_for(full, "yelp2018", "mine_plus")["lambda"] == 1.2
-    assert "lambda" not in config.settings_for(full, "gowalla", "ccl")
+    assert settings_for(full, "yelp2018", "mine_plus")["lambda"] == 1.2
+    assert "lambda" not in settings_for(full, "gowalla", "ccl")
 
 
 def test_the_paper_has_the_runs_that_its_counts_say():
     full = config.load(PAPER)
-    main, runs = list(config.main_runs(full)), config.runs(full)
+    main, runs = list(main_runs(full)), every_run(full)
     assert len(main) == 3 * (12 * 5 + 5 + 1)  # losses, iALS, EASE
     grids = {grid["name"]: grid for grid in full["grids"]}
     # 35 + 7 grid points a data set and seed, of which one each is the main table's own.
-    plus = [run for name in ("lambda_eps", "lambda") for run in config.grid_runs(full, grids[name])]
+    plus = [run for name in ("lambda_eps", "lambda") for run in grid_runs(full, grids[name])]
     assert len(plus) == 3 * 3 * (35 + 7)
     assert len(set(plus) - set(main)) == 3 * 3 * (35 + 7 - 2)
     assert len({run.path for run in runs}) == len(runs)
@@ -201,7 +218,7 @@ def test_a_grid_point_equal_to_the_main_table_is_the_same_run():
     full = config.load(PAPER)
     points = {
         tuple(r.settings[k] for k in ("lambda", "eps")): r
-        for r in config.grid_runs(full, full["grids"][0])
+        for r in grid_runs(full, full["grids"][0])
         if (r.dataset, r.seed) == ("gowalla", 0)
     }
     assert points[1.1, 0].path == "train/gowalla/mf/infonce_plus/base/seed0"
@@ -211,12 +228,12 @@ def test_a_grid_point_equal_to_the_main_table_is_the_same_run():
 def test_flags_give_back_the_settings():
     import argparse
 
-    settings = config.settings_for(config.load(PAPER), "gowalla", "debiased_ccl")
+    settings = settings_for(config.load(PAPER), "gowalla", "debiased_ccl")
     settings |= {"learning_rate": 3e-7, "floor": True}
     parser = argparse.ArgumentParser()
-    config.add_setting_flags(parser)
-    given = parser.parse_args(config.flags(settings).split())
-    assert config.settings_from_flags(given, "debiased_ccl") == settings
+    add_setting_flags(parser)
+    given = parser.parse_args(as_flags(settings).split())
+    assert settings_from_flags(given, "debiased_ccl") == settings
 
 
 def test_the_readme_has_the_reference_table_of_the_schema():

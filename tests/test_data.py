@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recloss import data
+from recloss.data import arrays, fetch, parse, prepare, sources
 from recloss.files import ReclossError
 
 TRAIN, TEST = "0 1 2\n1 0 3\n", "0 3\n1 2\n"
@@ -68,7 +68,7 @@ def source(server, file, text):
     md5, sha256 = (hashlib.new(a, text.encode()).hexdigest() for a in ("md5", "sha256"))
     count = sum(len(line.split()) - 1 for line in text.splitlines())
     homes = f"{server.url}/primary/{file}", f"{server.url}/archive/{file}"
-    return data.Source("small", "v1", file, md5, sha256, 2, 4, count, *homes)
+    return sources.Source("small", "v1", file, md5, sha256, 2, 4, count, *homes)
 
 
 @pytest.fixture
@@ -104,12 +104,12 @@ def failure(function, *args, **kwargs):
 
 
 def cli(*arguments):
-    command = [sys.executable, "-m", "recloss.data", *map(str, arguments)]
+    command = [sys.executable, "-m", "recloss", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_table_holds_three_complete_data_sets():
-    table = data.table()
+    table = sources.table()
     assert [(row.dataset, row.file) for row in table] == [
         (name, file)
         for name in ("amazon-book", "yelp2018", "gowalla")
@@ -130,47 +130,47 @@ def test_table_holds_three_complete_data_sets():
 
 
 def test_fetch_takes_both_files_from_the_primary_home(home, rows, tmp_path):
-    paths = data.fetch("small", tmp_path, rows=rows)
+    paths = fetch.fetch("small", tmp_path, rows=rows)
     assert paths == [tmp_path / "train.txt", tmp_path / "test.txt"]
     assert [path.read_text() for path in paths] == [TRAIN, TEST]
     assert listing(tmp_path) == ["test.txt", "train.txt"]
 
 
 def test_fetch_prefers_a_mirror_folder_over_every_url(home, rows, tmp_path):
-    data.fetch("small", tmp_path / "out", mirror_folder(tmp_path / "mirror"), rows=rows)
+    fetch.fetch("small", tmp_path / "out", mirror_folder(tmp_path / "mirror"), rows=rows)
     assert (tmp_path / "out" / "train.txt").read_text() == TRAIN
     assert home.hits == []
 
 
 def test_fetch_takes_the_mirror_from_the_environment(home, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("RECLOSS_MIRROR", str(mirror_folder(tmp_path / "mirror")))
-    data.fetch("small", tmp_path / "out", mirror="", rows=rows)
+    fetch.fetch("small", tmp_path / "out", mirror="", rows=rows)
     assert (tmp_path / "out" / "test.txt").read_text() == TEST
     assert home.hits == []
 
 
 def test_fetch_prefers_its_argument_over_the_environment(home, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("RECLOSS_MIRROR", f"{home.url}/environment")
-    data.fetch("small", tmp_path / "out", mirror_folder(tmp_path / "mirror"), rows=rows)
+    fetch.fetch("small", tmp_path / "out", mirror_folder(tmp_path / "mirror"), rows=rows)
     assert home.hits == []
 
 
 def test_fetch_accepts_a_url_as_mirror(server, rows, tmp_path):
     server.pages = {"/m/small/train.txt": [TRAIN], "/m/small/test.txt": [TEST]}
-    data.fetch("small", tmp_path, f"{server.url}/m/", rows=rows)
+    fetch.fetch("small", tmp_path, f"{server.url}/m/", rows=rows)
     assert server.hits == ["/m/small/train.txt", "/m/small/test.txt"]
 
 
 def test_fetch_turns_to_the_archive_when_the_primary_home_fails(server, rows, tmp_path):
     server.pages = {"/archive/train.txt": [TRAIN], "/archive/test.txt": [TEST]}
-    data.fetch("small", tmp_path, rows=rows)
+    fetch.fetch("small", tmp_path, rows=rows)
     assert server.hits[:2] == ["/primary/train.txt", "/archive/train.txt"]
     assert (tmp_path / "train.txt").read_text() == TRAIN
 
 
 def test_fetch_names_every_home_with_its_reason_and_leaves_nothing(server, rows, tmp_path):
     server.pages = {"/archive/train.txt": ["0 1 3\n"]}
-    message = failure(data.fetch, "small", tmp_path / "out", tmp_path / "nowhere", rows=rows)
+    message = failure(fetch.fetch, "small", tmp_path / "out", tmp_path / "nowhere", rows=rows)
     found = hashlib.md5(b"0 1 3\n").hexdigest()
     assert message == (
         "small/train.txt could not be fetched: "
@@ -184,19 +184,19 @@ def test_fetch_names_every_home_with_its_reason_and_leaves_nothing(server, rows,
 
 def test_fetch_does_not_retry_a_missing_page_or_a_wrong_file(server, rows, tmp_path):
     server.pages = {"/archive/train.txt": ["0 1 3\n"]}
-    failure(data.fetch, "small", tmp_path, retries=3, rows=rows)
+    failure(fetch.fetch, "small", tmp_path, retries=3, rows=rows)
     assert server.hits == ["/primary/train.txt", "/archive/train.txt"]
 
 
 def test_fetch_retries_a_server_that_is_busy(home, rows, tmp_path):
     home.pages["/primary/train.txt"] = [503, TRAIN]
-    data.fetch("small", tmp_path, retries=2, rows=rows)
+    fetch.fetch("small", tmp_path, retries=2, rows=rows)
     assert home.hits == ["/primary/train.txt"] * 2 + ["/primary/test.txt"]
 
 
 def test_fetch_retries_and_reports_a_connection_that_breaks_off(server, rows, tmp_path):
     server.pages = {"/primary/train.txt": ["cut"]}
-    message = failure(data.fetch, "small", tmp_path, retries=2, rows=rows)
+    message = failure(fetch.fetch, "small", tmp_path, retries=2, rows=rows)
     assert "/primary/train.txt: broke off before its end (attempts: 2);" in message
     assert server.hits.count("/primary/train.txt") == 2
     assert listing(tmp_path) == []
@@ -204,59 +204,59 @@ def test_fetch_retries_and_reports_a_connection_that_breaks_off(server, rows, tm
 
 def test_fetch_gives_up_on_a_server_that_hangs(server, rows, tmp_path):
     server.pages = {"/primary/train.txt": ["hang"]}
-    message = failure(data.fetch, "small", tmp_path, retries=1, timeout=(0.2, 0.2), rows=rows)
+    message = failure(fetch.fetch, "small", tmp_path, retries=1, timeout=(0.2, 0.2), rows=rows)
     assert "/primary/train.txt: timed out (attempts: 1);" in message
 
 
 def test_fetch_reports_a_host_that_nobody_listens_on(server, rows, tmp_path):
     unheard = [rows[0]._replace(primary="http://127.0.0.1:9/train.txt")]
-    message = failure(data.fetch, "small", tmp_path, retries=1, rows=unheard)
+    message = failure(fetch.fetch, "small", tmp_path, retries=1, rows=unheard)
     assert "http://127.0.0.1:9/train.txt: no connection (attempts: 1);" in message
 
 
 def test_fetch_recognises_a_web_page(server, rows, tmp_path):
     server.pages = {"/primary/train.txt": ["\n<!DOCTYPE html><html>Sign in</html>"]}
-    message = failure(data.fetch, "small", tmp_path, rows=rows)
+    message = failure(fetch.fetch, "small", tmp_path, rows=rows)
     assert "/primary/train.txt: an HTML page, not the data;" in message
     assert listing(tmp_path) == []
 
 
 def test_fetch_verifies_the_sha256_too(home, rows, tmp_path):
     wrong = [rows[0]._replace(sha256="0" * 64)]
-    message = failure(data.fetch, "small", tmp_path, rows=wrong)
+    message = failure(fetch.fetch, "small", tmp_path, rows=wrong)
     assert f"wrong checksum (sha256 {rows[0].sha256}, expected {'0' * 64})" in message
 
 
 def test_fetch_needs_no_sha256_where_none_is_recorded(home, rows, tmp_path):
-    data.fetch("small", tmp_path, rows=[row._replace(sha256="") for row in rows])
+    fetch.fetch("small", tmp_path, rows=[row._replace(sha256="") for row in rows])
     assert (tmp_path / "test.txt").read_text() == TEST
 
 
 def test_fetch_keeps_the_whole_train_file_when_test_fails(home, rows, tmp_path):
     home.pages["/primary/test.txt"] = [404]
     assert "small/test.txt could not be fetched" in failure(
-        data.fetch, "small", tmp_path, rows=rows
+        fetch.fetch, "small", tmp_path, rows=rows
     )
     assert listing(tmp_path) == ["train.txt"]
 
 
 def test_fetch_asks_nobody_for_files_that_are_already_there(home, rows, tmp_path):
-    data.fetch("small", tmp_path, rows=rows)
+    fetch.fetch("small", tmp_path, rows=rows)
     home.hits.clear()
-    data.fetch("small", tmp_path, rows=rows)
+    fetch.fetch("small", tmp_path, rows=rows)
     assert home.hits == []
 
 
 def test_fetch_replaces_a_file_that_is_not_the_published_one(home, rows, tmp_path):
     (tmp_path / "train.txt").write_text("0 1\n")
     os.link(tmp_path / "train.txt", tmp_path / "before")
-    data.fetch("small", tmp_path, rows=rows)
+    fetch.fetch("small", tmp_path, rows=rows)
     assert (tmp_path / "train.txt").read_text() == TRAIN
     assert (tmp_path / "before").read_text() == "0 1\n"  # replaced whole, never written into
 
 
 def test_fetch_of_an_unknown_name_lists_the_known_ones_and_the_way_to_own_data(tmp_path):
-    message = failure(data.fetch, "movies", tmp_path)
+    message = failure(fetch.fetch, "movies", tmp_path)
     assert message.startswith(
         "unknown data set 'movies': known are amazon-book, gowalla, yelp2018;"
     )
@@ -266,7 +266,7 @@ def test_fetch_of_an_unknown_name_lists_the_known_ones_and_the_way_to_own_data(t
 def test_read_sorts_by_user_and_item_and_tells_the_lines(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("2 7 1\n0 3\n1\n")
-    found, lines = data.read(path)
+    found, lines = parse.read(path)
     assert found.users.tolist() == [0, 2, 2]
     assert found.items.tolist() == [3, 1, 7]
     assert lines.tolist() == [2, 1, 1]
@@ -282,7 +282,7 @@ def test_read_sorts_by_user_and_item_and_tells_the_lines(tmp_path):
 def test_read_accepts(tmp_path, text):
     path = tmp_path / "train.txt"
     path.write_bytes(text.encode())
-    found, _ = data.read(path)
+    found, _ = parse.read(path)
     assert list(zip(found.users, found.items, strict=True)) == [(0, 1), (0, 2), (1, 0)]
 
 
@@ -291,7 +291,7 @@ def test_read_agrees_with_a_plain_parser(tmp_path_factory, rows):
     rows[41] = {61}
     path = tmp_path_factory.mktemp("read") / "train.txt"
     path.write_text("".join(f"{u} {' '.join(map(str, items))}\n" for u, items in rows.items()))
-    found, lines = data.read(path)
+    found, lines = parse.read(path)
     expected = sorted(
         (user, item, line) for line, user in enumerate(rows, 1) for item in rows[user]
     )
@@ -326,23 +326,23 @@ FAULTS = {
 def test_read_refuses(tmp_path, text, line, what):
     path = tmp_path / "train.txt"
     path.write_text(text)
-    assert failure(data.read, path).startswith(f"{path}:{line}: {what}")
+    assert failure(parse.read, path).startswith(f"{path}:{line}: {what}")
 
 
 def test_read_refuses_ids_beyond_the_declared_counts(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("0 1\n1 4 0\n")
-    data.read(path, n_users=2, n_items=5)
-    assert failure(data.read, path, n_users=2, n_items=4) == (
+    parse.read(path, n_users=2, n_items=5)
+    assert failure(parse.read, path, n_users=2, n_items=4) == (
         f"{path}:2: item 4 is out of range; renumber: item ids run from 0 to 3"
     )
-    assert failure(data.read, path, n_users=1, n_items=5) == (
+    assert failure(parse.read, path, n_users=1, n_items=5) == (
         f"{path}:2: user 1 is out of range; renumber: user ids run from 0 to 0"
     )
 
 
 def test_read_names_a_file_that_is_not_there(tmp_path):
-    message = failure(data.read, tmp_path / "none.txt")
+    message = failure(parse.read, tmp_path / "none.txt")
     assert message == f"{tmp_path}/none.txt: No such file or directory; give a readable text file"
 
 
@@ -355,7 +355,7 @@ def files(tmp_path):
 
 def test_load_counts_users_and_items_over_both_files(files):
     files[1].write_text("0 9\n4 2\n")
-    train, test = data.load(*files)
+    train, test = parse.load(*files)
     assert (train.n_users, train.n_items) == (test.n_users, test.n_items) == (5, 10)
     assert train.indptr().tolist() == [0, 2, 4, 4, 4, 4]
     assert train.counts().tolist() == [2, 2, 0, 0, 0]
@@ -364,18 +364,18 @@ def test_load_counts_users_and_items_over_both_files(files):
 
 def test_load_counts_users_without_items(files):
     files[1].write_text("0 3\n1 2\n2\n")
-    assert data.load(*files)[0].n_users == 3
+    assert parse.load(*files)[0].n_users == 3
 
 
 def test_load_refuses_a_pair_in_train_and_test(files):
     files[1].write_text("1 2 0\n0 3\n")
-    assert failure(data.load, *files) == (
+    assert failure(parse.load, *files) == (
         f"{files[1]}:1: user 1 has item 0 in {files[0]} too; delete it from one of them"
     )
 
 
 def test_load_accepts_what_is_declared(files, rows):
-    train, test = data.load(*files, declared=rows)
+    train, test = parse.load(*files, declared=rows)
     assert (len(train), len(test), train.n_users, train.n_items) == (4, 2, 2, 4)
 
 
@@ -391,7 +391,7 @@ def test_load_accepts_what_is_declared(files, rows):
 def test_load_refuses_other_counts_than_declared(files, rows, train, test, at, counts):
     files[0].write_text(train)
     files[1].write_text(test)
-    assert failure(data.load, *files, declared=rows) == (
+    assert failure(parse.load, *files, declared=rows) == (
         f"{files[at]}: wrong counts: {counts}; the file is truncated or another version: "
         "delete it and fetch again"
     )
@@ -400,7 +400,7 @@ def test_load_refuses_other_counts_than_declared(files, rows, train, test, at, c
 def test_prepare_writes_arrays_and_a_manifest(files, tmp_path):
     files[0].write_text("0 1 2\n1 0 5\n2 1\n")
     files[1].write_text("0 3\n1 2\n2\n")
-    manifest = data.prepare("mine", *files, tmp_path / "out")
+    manifest = prepare.prepare("mine", *files, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == manifest
     assert re.fullmatch("[0-9a-f]{64}", manifest.pop("data_hash"))
     assert manifest == {
@@ -417,10 +417,10 @@ def test_prepare_writes_arrays_and_a_manifest(files, tmp_path):
             for part, path in zip(("train", "test"), files, strict=True)
         },
     }
-    with np.load(tmp_path / "out" / "interactions.npz") as arrays:
+    with np.load(tmp_path / "out" / "interactions.npz") as kept:
         sets = {"train_users", "train_items", "test_users", "test_items"}
-        assert set(arrays) == sets | {"n_users", "n_items"}
-    train, test = data.read_arrays(tmp_path / "out" / "interactions.npz")
+        assert set(kept) == sets | {"n_users", "n_items"}
+    train, test = arrays.read_arrays(tmp_path / "out" / "interactions.npz")
     assert train.users.tolist() == [0, 0, 1, 1, 2]
     assert train.items.tolist() == [1, 2, 0, 5, 1]
     assert test.users.tolist() == [0, 1]
@@ -431,7 +431,7 @@ def test_prepare_writes_arrays_and_a_manifest(files, tmp_path):
 
 def test_prepare_is_deterministic_to_the_byte(files, tmp_path):
     for out in ("a", "b"):
-        data.prepare("mine", *files, tmp_path / out)
+        prepare.prepare("mine", *files, tmp_path / out)
     for name in ("interactions.npz", "manifest.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     with zipfile.ZipFile(tmp_path / "a" / "interactions.npz") as archive:
@@ -439,31 +439,29 @@ def test_prepare_is_deterministic_to_the_byte(files, tmp_path):
 
 
 def test_data_hash_follows_the_pairs_and_not_the_text(files, tmp_path):
-    before = data.prepare("mine", *files, tmp_path)
+    before = prepare.prepare("mine", *files, tmp_path)
     files[0].write_text("1 3 0\n0 2 1\n\n")
-    assert data.prepare("other", *files, tmp_path)["data_hash"] == before["data_hash"]
+    assert prepare.prepare("other", *files, tmp_path)["data_hash"] == before["data_hash"]
     files[0].write_text("0 1 2\n1 0 3 1\n")
-    assert data.prepare("mine", *files, tmp_path)["data_hash"] != before["data_hash"]
+    assert prepare.prepare("mine", *files, tmp_path)["data_hash"] != before["data_hash"]
 
 
 def test_prepare_checks_published_counts_only_when_asked(files, tmp_path):
-    data.prepare("gowalla", *files, tmp_path / "out")
-    message = failure(data.prepare, "gowalla", *files, tmp_path / "out2", published=True)
+    prepare.prepare("gowalla", *files, tmp_path / "out")
+    message = failure(prepare.prepare, "gowalla", *files, tmp_path / "out2", published=True)
     assert f"{files[0]}: wrong counts: expected 810128 interactions, found 4;" in message
     assert not (tmp_path / "out2").exists()
 
 
 def test_read_arrays_names_a_missing_file(tmp_path):
-    message = failure(data.read_arrays, tmp_path / "interactions.npz")
-    assert message == (
-        f"{tmp_path}/interactions.npz: no such file; make it with recloss.data prepare"
-    )
+    message = failure(arrays.read_arrays, tmp_path / "interactions.npz")
+    assert message == (f"{tmp_path}/interactions.npz: no such file; make it with recloss prepare")
 
 
 @pytest.mark.parametrize("content", ["text", "half", "other arrays", "pickled"])
 def test_read_arrays_refuses_what_prepare_did_not_write(files, tmp_path, content):
     path = tmp_path / "interactions.npz"
-    data.prepare("mine", *files, tmp_path)
+    prepare.prepare("mine", *files, tmp_path)
     if content == "text":
         path.write_text("0 1\n")
     elif content == "half":
@@ -471,9 +469,9 @@ def test_read_arrays_refuses_what_prepare_did_not_write(files, tmp_path, content
     elif content == "other arrays":
         np.savez(path, n_users=2, n_items=4)
     else:
-        arrays = data.pack(**dict(zip(("train", "test"), data.read_arrays(path), strict=True)))
-        np.savez(path, **arrays | {"test_items": np.array([{}], object)})
-    assert failure(data.read_arrays, path) == (
+        packed = arrays.pack(**dict(zip(("train", "test"), arrays.read_arrays(path), strict=True)))
+        np.savez(path, **packed | {"test_items": np.array([{}], object)})
+    assert failure(arrays.read_arrays, path) == (
         f"{path}: has no train and test arrays; delete it and make it again"
     )
 
@@ -508,7 +506,7 @@ def test_command_line_prepares_and_reports_errors_in_one_line(files, tmp_path):
 def test_published_data_arrives_whole_through_the_command_line(mirror, tmp_path, name, counts):
     result = cli("fetch", name, "--out", tmp_path, "--mirror", mirror)
     assert (result.returncode, result.stderr) == (0, "")
-    for row in data.rows_of(name):
+    for row in sources.rows_of(name):
         content = (tmp_path / row.file).read_bytes()
         assert hashlib.md5(content).hexdigest() == row.md5
         assert hashlib.sha256(content).hexdigest() == row.sha256
@@ -524,5 +522,5 @@ def test_a_published_file_cut_short_is_refused(mirror, tmp_path):
     train, test = mirror / "gowalla" / "train.txt", mirror / "gowalla" / "test.txt"
     cut = tmp_path / "train.txt"
     cut.write_bytes(train.read_bytes()[:3_000_000])
-    message = failure(data.prepare, "gowalla", cut, test, tmp_path / "out", published=True)
+    message = failure(prepare.prepare, "gowalla", cut, test, tmp_path / "out", published=True)
     assert f"{cut}: wrong counts: expected 810128 interactions, found 5" in message

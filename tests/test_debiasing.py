@@ -9,24 +9,26 @@ import pytest
 import sympy
 import torch
 
-from recloss import debiasing, linear
+from recloss.analysis import certificates, unequal
+from recloss.data.interactions import interaction_matrix
+from recloss.data.split import write
 from recloss.files import ReclossError
-from recloss.split import write
+from recloss.models import ease, ials
 
-P = debiasing.Ials(alpha0=0.2, reg=0.05, nu=0.5, dim=6)
+P = certificates.Ials(alpha0=0.2, reg=0.05, nu=0.5, dim=6)
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.01, 0.2])
 @pytest.mark.parametrize("kappa", [0.3, 2.0])
 def test_debiased_ials_is_plain_ials_under_the_mapping(small_split, tau, kappa):
-    rows = list(debiasing.ials_certificates(small_split.train, P, tau, kappa, 0, 5))
+    rows = list(certificates.ials_certificates(small_split.train, P, tau, kappa, 0, 5))
     assert len(rows) == 5
     assert [row["certificate"] for row in rows if not row["passed"]] == []
 
 
 @pytest.mark.parametrize("wrong", ["alpha0", "penalty"])
 def test_another_mapping_fails(small_split, monkeypatch, wrong):
-    right = debiasing.mapped_ials
+    right = certificates.mapped_ials
 
     def mapped(*arguments, **options):
         problem = right(*arguments, **options)
@@ -34,8 +36,8 @@ def test_another_mapping_fails(small_split, monkeypatch, wrong):
             return problem._replace(unobserved=problem.unobserved * 1.01)
         return problem._replace(user_penalty=problem.user_penalty * 1.01)
 
-    monkeypatch.setattr(debiasing, "mapped_ials", mapped)
-    rows = list(debiasing.ials_certificates(small_split.train, P, 0.01, 2.0, 0, 3))
+    monkeypatch.setattr(certificates, "mapped_ials", mapped)
+    rows = list(certificates.ials_certificates(small_split.train, P, 0.01, 2.0, 0, 3))
     failed = {row["certificate"] for row in rows if not row["passed"]}
     assert {"half-step", "objective", "training"} <= failed
 
@@ -43,9 +45,9 @@ def test_another_mapping_fails(small_split, monkeypatch, wrong):
 def test_the_debiased_problem_is_its_definition(small_split):
     """Differences of the objective between two points, against the formula written out."""
     train, tau, kappa = small_split.train, 0.1, np.linspace(0.1, 2, 60)
-    solver = linear.Solver(debiasing.debiased_ials(train, P, tau, kappa))
-    plain = linear.ials_problem(train, P.alpha0, P.reg, P.nu, dtype=torch.float64)
-    x = torch.from_numpy(linear.interaction_matrix(train).toarray()).double()
+    solver = ials.Solver(certificates.debiased_ials(train, P, tau, kappa))
+    plain = ials.ials_problem(train, P.alpha0, P.reg, P.nu, dtype=torch.float64)
+    x = torch.from_numpy(interaction_matrix(train).toarray()).double()
 
     def formula(factors):
         y = factors.users @ factors.items.T
@@ -55,46 +57,46 @@ def test_the_debiased_problem_is_its_definition(small_split):
         penalty += (plain.item_penalty * factors.items.square().sum(1)).sum()
         return float((x * (y - 1).square()).sum() + unobserved + penalty)
 
-    points = [linear.initial(train, 4, 2.0, seed, dtype=torch.float64) for seed in (0, 1)]
+    points = [ials.initial(train, 4, 2.0, seed, dtype=torch.float64) for seed in (0, 1)]
     ours, theirs = ([f(point) for point in points] for f in (solver.objective, formula))
     assert ours[0] - ours[1] == pytest.approx(theirs[0] - theirs[1], rel=1e-10)
 
 
 def test_a_beta_of_one_or_more_is_refused(small_split):
     with pytest.raises(ReclossError, match=r"beta 1\.11; debiased iALS has a minimum only below 1"):
-        debiasing.debiased_ials(small_split.train, P, 0.1, 5.0)
+        certificates.debiased_ials(small_split.train, P, 0.1, 5.0)
 
 
 @pytest.mark.parametrize(("tau", "kappa"), [(0.01, 0.5), (0.3, 3.0)])
 def test_scaled_ease_minimises_debiased_ease_and_unscaled_does_not(small_split, tau, kappa):
     train = small_split.train
     columns = torch.arange(train.n_items)
-    weights = linear.ease_columns(train, 5.0, columns)
-    certificate = debiasing.ease_certificate(train, weights, columns, 5.0, tau, kappa)
+    weights = ease.ease_columns(train, 5.0, columns)
+    certificate = certificates.ease_certificate(train, weights, columns, 5.0, tau, kappa)
     assert certificate["passed"]
     assert certificate["value"] < 1e-10
-    assert debiasing.ease_slope(train, weights, columns, 5.0 / (1 - tau), tau, kappa) > 0.1
+    assert certificates.ease_slope(train, weights, columns, 5.0 / (1 - tau), tau, kappa) > 0.1
 
 
 def test_without_the_condition_on_weights_ease_is_solved_column_by_column(small_split, monkeypatch):
     """With weights that meet the condition the general solver finds scaled EASE: no list moves."""
-    rows = list(debiasing.unequal_weights(small_split, 5.0, 0.1, 0.5))
+    rows = list(unequal.unequal_weights(small_split, 5.0, 0.1, 0.5))
     assert [row["certificate"].split(", ")[-1] for row in rows] == [
         *("rankings", "recall@20", "ndcg@20")
     ]
     assert rows[0]["value"] > 0
     # kappa = tau- makes c+ = c- kappa / tau- of c+ = c- = 1: what is left is EASE.
-    met = list(debiasing.unequal_weights(small_split, 5.0 / 0.9, 0.1, 0.9))
-    plain = list(debiasing.unequal_weights(small_split, 5.0, 0.0, 1.0))
+    met = list(unequal.unequal_weights(small_split, 5.0 / 0.9, 0.1, 0.9))
+    plain = list(unequal.unequal_weights(small_split, 5.0, 0.0, 1.0))
     assert plain[0]["value"] == 0
     assert met[0]["value"] <= rows[0]["value"]
-    none = list(debiasing.unequal_weights(small_split, 5.0, 0.1, 3.0))
+    none = list(unequal.unequal_weights(small_split, 5.0, 0.1, 3.0))
     assert [row["passed"] for row in none] == [None]
     assert none[0]["value"] < 0
 
 
 def test_a_split_is_reduced_to_its_popular_items(small_split):
-    small = debiasing.popular_items(small_split, 7)
+    small = unequal.popular_items(small_split, 7)
     counts = small_split.train.item_counts()
     top = np.sort(np.argsort(-counts, kind="stable")[:7])
     assert np.array_equal(small.train.item_counts(), counts[top])
@@ -108,9 +110,9 @@ def test_a_split_is_reduced_to_its_popular_items(small_split):
 
 def test_descent_finds_scaled_ease_from_any_start(small_split):
     train, tau, kappa, reg = small_split.train, 0.2, 1.5, 4.0
-    x = torch.from_numpy(linear.interaction_matrix(train).toarray()).double()
+    x = torch.from_numpy(interaction_matrix(train).toarray()).double()
     off = 1 - torch.eye(train.n_items, dtype=torch.float64)
-    model = linear.ease(linear.gram(train), reg)
+    model = ease.ease(ease.gram(train), reg)
     expected = kappa * model.weights(torch.arange(train.n_items))
     for seed in range(2):
         generator = torch.Generator().manual_seed(seed)
@@ -164,7 +166,7 @@ def test_the_identities_are_proved_symbolically():
 
 
 def test_users_whose_beta_would_reach_one_are_held(small_split):
-    rows = list(debiasing.unequal_users(small_split, P, 0.5, 0, 2))
+    rows = list(unequal.unequal_users(small_split, P, 0.5, 0, 2))
     assert rows[0]["certificate"] == "kappa by user, held"
     # kappa = 0.5 x 40 / 7 is above 0.9 x 0.5 / 0.2 for every user.
     assert rows[0]["value"] == 1
@@ -173,7 +175,7 @@ def test_users_whose_beta_would_reach_one_are_held(small_split):
 
 def test_the_command_line_writes_every_certificate(small_split, tmp_path):
     write(tmp_path, small_split, "small", "published", 0.1, 0)
-    command = [sys.executable, "-m", "recloss.debiasing", "--data", tmp_path / "split.npz"]
+    command = [sys.executable, "-m", "recloss", "certify", "--data", tmp_path / "split.npz"]
     command += ["--manifest", tmp_path / "split.json", "--out", tmp_path / "debiasing.csv"]
     command += ["--tau", 0.01, "--kappa", 0.5, 20, "--ials", '{"dim": 4}', "--ease", '{"reg": 5}']
     subprocess.run(list(map(str, command)), check=True)

@@ -12,10 +12,11 @@ import torch
 from conftest import missing
 from scipy import sparse
 
-from recloss import linear
-from recloss.data import Interactions, load
+from recloss.data.interactions import Interactions, interaction_matrix
+from recloss.data.parse import load
+from recloss.data.split import split, write
 from recloss.files import ReclossError
-from recloss.split import split, write
+from recloss.models import ease, ials
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def varied(train, dtype=torch.float64):
     def between(low, high, n):
         return low + (high - low) * torch.rand(n, generator=generator, dtype=dtype)
 
-    return linear.Problem(
+    return ials.Problem(
         train,
         between(0.3, 1, train.n_users),
         between(1, 2, train.n_users),
@@ -42,7 +43,7 @@ def varied(train, dtype=torch.float64):
 
 def dense_objective(problem, users, items):
     """Write the objective down entry by entry."""
-    x = torch.from_numpy(linear.interaction_matrix(problem.train).toarray()).double()
+    x = torch.from_numpy(interaction_matrix(problem.train).toarray()).double()
     y = users @ items.T
     observed = (problem.confidence[:, None] * (y - problem.target[:, None]).square() * x).sum()
     penalty = (problem.user_penalty * users.square().sum(1)).sum()
@@ -52,10 +53,10 @@ def dense_objective(problem, users, items):
 
 @pytest.mark.parametrize("blocks", [2**24, 3000])
 def test_each_half_step_is_the_exact_minimum(train, monkeypatch, blocks):
-    monkeypatch.setattr(linear, "SYSTEM_VALUES", blocks)
+    monkeypatch.setattr(ials, "SYSTEM_VALUES", blocks)
     problem = varied(train)
-    solver = linear.Solver(problem)
-    start = linear.initial(train, 6, 1.0, 0, dtype=torch.float64)
+    solver = ials.Solver(problem)
+    start = ials.initial(train, 6, 1.0, 0, dtype=torch.float64)
     users = solver.solve_users(start.items).requires_grad_()
     (slope,) = torch.autograd.grad(dense_objective(problem, users, start.items), users)
     assert slope.abs().max() < 1e-10
@@ -63,35 +64,35 @@ def test_each_half_step_is_the_exact_minimum(train, monkeypatch, blocks):
     items = solver.solve_items(users).requires_grad_()
     (slope,) = torch.autograd.grad(dense_objective(problem, users, items), items)
     assert slope.abs().max() < 1e-10
-    value = solver.objective(linear.Factors(users, items.detach()))
+    value = solver.objective(ials.Factors(users, items.detach()))
     expected = dense_objective(problem, users, items).item()
     assert value == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_objective_never_increases(train):
-    problem = linear.ials_problem(train, 0.1, 0.01, 1.0)
+    problem = ials.ials_problem(train, 0.1, 0.01, 1.0)
     values = []
-    start = linear.initial(train, 8, 0.1, 0)
-    linear.ials(problem, start, 12, lambda i, value: values.append(value))
+    start = ials.initial(train, 8, 0.1, 0)
+    ials.ials(problem, start, 12, lambda i, value: values.append(value))
     assert len(values) == 12
     assert all(b <= a * (1 + 1e-6) for a, b in itertools.pairwise(values))
 
 
 def test_a_seed_decides_the_start(train):
-    one, same, other = (linear.initial(train, 8, 0.1, seed) for seed in (0, 0, 1))
+    one, same, other = (ials.initial(train, 8, 0.1, seed) for seed in (0, 0, 1))
     assert torch.equal(one.users, same.users)
     assert not torch.equal(one.users, other.users)
 
 
 def test_irspack_and_ours_agree_on_plain_ials(train):
     needs_irspack()
-    problem = linear.ials_problem(train, 0.2, 0.03, 0.7)
-    start = linear.initial(train, 8, 0.5, 0)
+    problem = ials.ials_problem(train, 0.2, 0.03, 0.7)
+    start = ials.initial(train, 8, 0.5, 0)
     objectives = [], []
-    theirs = linear.plain_ials(
+    theirs = ials.plain_ials(
         train, 0.2, 0.03, 0.7, start, 4, lambda i, value: objectives[0].append(value)
     )
-    ours = linear.ials(problem, start, 4, lambda i, value: objectives[1].append(value))
+    ours = ials.ials(problem, start, 4, lambda i, value: objectives[1].append(value))
     assert objectives[0] == pytest.approx(objectives[1], rel=1e-5)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
@@ -99,37 +100,37 @@ def test_irspack_and_ours_agree_on_plain_ials(train):
 
 def test_without_irspack_ours_does_the_work(train, monkeypatch):
     monkeypatch.setitem(sys.modules, "irspack.recommenders.ials", None)
-    problem = linear.ials_problem(train, 0.2, 0.03, 0.7)
-    start = linear.initial(train, 8, 0.5, 0)
-    one = linear.plain_ials(train, 0.2, 0.03, 0.7, start, 2)
-    assert torch.equal(one.users, linear.ials(problem, start, 2).users)
+    problem = ials.ials_problem(train, 0.2, 0.03, 0.7)
+    start = ials.initial(train, 8, 0.5, 0)
+    one = ials.plain_ials(train, 0.2, 0.03, 0.7, start, 2)
+    assert torch.equal(one.users, ials.ials(problem, start, 2).users)
 
 
 def test_ease_minimises_its_objective(train):
-    x = torch.from_numpy(linear.interaction_matrix(train).toarray()).double()
-    model = linear.ease(x.T @ x, 5.0)
+    x = torch.from_numpy(interaction_matrix(train).toarray()).double()
+    model = ease.ease(x.T @ x, 5.0)
     b = model.weights(torch.arange(train.n_items)).requires_grad_()
     objective = (x - x @ b).square().sum() + 5.0 * b.square().sum()
     (slope,) = torch.autograd.grad(objective, b)
     off = ~torch.eye(train.n_items, dtype=torch.bool)
     assert slope[off].abs().max() < 1e-10  # the diagonal is held at 0
     assert not b.diagonal().any()
-    scores = linear.ease(linear.gram(train), 5.0).scores(train)
+    scores = ease.ease(ease.gram(train), 5.0).scores(train)
     torch.testing.assert_close(scores(7, 31).double(), (x @ b)[7:31], rtol=1e-4, atol=1e-5)
 
 
 def test_the_gram_matrix_is_that_of_the_interactions(train, monkeypatch):
-    x = torch.from_numpy(linear.interaction_matrix(train).toarray())
-    whole = linear.gram(train)
-    monkeypatch.setattr(linear, "SYSTEM_VALUES", 7 * train.n_items)
+    x = torch.from_numpy(interaction_matrix(train).toarray())
+    whole = ease.gram(train)
+    monkeypatch.setattr(ials, "SYSTEM_VALUES", 7 * train.n_items)
     assert torch.equal(whole, x.T @ x)
-    assert torch.equal(linear.gram(train), whole)
+    assert torch.equal(ease.gram(train), whole)
 
 
 def test_ease_refuses_what_does_not_fit_before_it_starts():
     empty = np.zeros(0, np.int32)
     with pytest.raises(ReclossError, match=r"needs 520000\.0 GB of memory on cpu, .* available"):
-        linear.gram(Interactions(empty, empty, 1, 10**7))
+        ease.gram(Interactions(empty, empty, 1, 10**7))
 
 
 @pytest.mark.mirror
@@ -141,8 +142,8 @@ def test_ease_on_real_data_is_that_of_irspack(mirror):
     chosen = (whole.users < 1500) & (whole.items < 800)
     users, items = whole.users[chosen], whole.items[chosen]
     part = Interactions(users, items, 1500, 800)
-    theirs = irspack.DenseSLIMRecommender(linear.interaction_matrix(part), reg=80).learn()
-    scores = linear.ease(linear.gram(part), 80.0).scores(part)(0, 1500)
+    theirs = irspack.DenseSLIMRecommender(interaction_matrix(part), reg=80).learn()
+    scores = ease.ease(ease.gram(part), 80.0).scores(part)(0, 1500)
     expected = torch.from_numpy(sparse.csr_matrix(theirs.get_score(np.arange(1500))).toarray())
     torch.testing.assert_close(scores, expected.float(), rtol=1e-3, atol=1e-4)
 
@@ -176,7 +177,7 @@ def test_a_setting_of_the_other_model_is_refused(small_split, tmp_path):
 
 
 def command(folder, model, *flags):
-    call = [sys.executable, "-m", "recloss.linear", model, "--data", folder / "split.npz"]
+    call = [sys.executable, "-m", "recloss", "linear", model, "--data", folder / "split.npz"]
     call += ["--manifest", folder / "split.json", "--out", folder, "--device", "cpu", *flags]
     return subprocess.run(list(map(str, call)), capture_output=True, text=True)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import BACKENDS, backend
 
-from recloss import optim
+from recloss.engine import optim
 
 SHAPES = [(37, 5), (1100, 3)]
 

@@ -5,7 +5,11 @@ import pytest
 import yaml
 from conftest import REPO
 
-from recloss import config, published, tables
+from recloss.analysis import reproduction
+from recloss.experiment import config, published
+from recloss.experiment.runs import every_run
+from recloss.experiment.schema import model_schema
+from recloss.report import tables
 
 PAPER, PEERS = (
     yaml.safe_load((REPO / path).read_text()) for path in ("config.yaml", "config/peers.yaml")
@@ -16,7 +20,7 @@ PEERS = config.load(PAPER | PEERS)
 def metrics(**changes):
     """A row of metrics.csv per run of config/peers.yaml, with a metric of 0.17."""
     rows = []
-    for run in config.runs(PEERS):
+    for run in every_run(PEERS):
         settings = {f"settings.{key}": value for key, value in (run.settings | changes).items()}
         row = {"dataset": run.dataset, "loss": run.loss, "path": run.path, "seed": run.seed}
         row |= {"protocol": "published", "recall@20": 0.17, "ndcg@20": 0.14}
@@ -25,7 +29,7 @@ def metrics(**changes):
 
 
 def test_the_settings_of_the_configuration_are_the_published_ones():
-    table = published.compare(metrics()).set_index(["dataset", "name"])
+    table = reproduction.compare(metrics()).set_index(["dataset", "name"])
     ours = table["ours recall@20"].dropna()
     assert set(ours.index) == {
         *(("gowalla", name) for name in ("MF-CCL", "BSL, lambda 1.22", "EASE")),
@@ -37,16 +41,16 @@ def test_the_settings_of_the_configuration_are_the_published_ones():
 
 
 def test_other_settings_and_protocols_do_not_compare():
-    assert published.compare(metrics(batch_size=7, reg=7))["ours recall@20"].isna().all()
-    assert published.compare(metrics().drop(columns="settings.reg"))["seeds"].sum() == 4
+    assert reproduction.compare(metrics(batch_size=7, reg=7))["ours recall@20"].isna().all()
+    assert reproduction.compare(metrics().drop(columns="settings.reg"))["seeds"].sum() == 4
     heldout = metrics().assign(protocol="heldout")
-    assert published.compare(heldout)["ours recall@20"].isna().all()
+    assert reproduction.compare(heldout)["ours recall@20"].isna().all()
 
 
 def test_every_published_setting_is_one_that_the_schema_knows():
     for row in published.table().dropna(subset="settings").itertuples():
         if row.model not in ("popularity", "random"):
-            assert set(row.settings) <= set(config.model_schema(row.model))
+            assert set(row.settings) <= set(model_schema(row.model))
         assert 0 < row[published.table().columns.get_loc("recall@20") + 1] < 1
 
 

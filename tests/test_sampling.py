@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from recloss import sampling
+from recloss.engine import sampling
 from recloss.files import ReclossError
 
 TRAIN = interactions([(0, 0), (0, 1), (1, 1), (2, 1), (2, 2), (3, 3)], 4, 5)

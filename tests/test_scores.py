@@ -9,8 +9,9 @@ from conftest import BACKENDS, backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recloss import kernels
-from recloss.scores import reference_scores, sampled_scores
+from recloss.engine import device as dispatch
+from recloss.engine.kernels import cpu
+from recloss.engine.scores import reference_scores, sampled_scores
 
 
 def definition(users, table, ids, cosine):
@@ -98,7 +99,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
     arguments = *example(200, 500, 100, 24), True
     results = []
     for threads in (1, 2):
-        kernels.use_threads(threads)
+        dispatch.use_threads(threads)
         results.append(with_gradients(sampled_scores, *arguments))
     for one, two in zip(*results, strict=True):
         assert torch.equal(one, two)
@@ -116,17 +117,17 @@ def test_a_zero_vector_scores_zero(name, cosine):
 def test_kernels_that_cannot_run_give_way_to_plain_pytorch_with_one_warning(monkeypatch):
     arguments = example(4, 9, 5, 3)[:3]
 
-    def broken(name):
+    def broken():
         raise ImportError("numba needs another numpy\nmore lines")
 
-    monkeypatch.setattr(kernels.importlib, "import_module", broken)
-    kernels._load.cache_clear()
+    monkeypatch.setattr(cpu, "check", broken)
+    dispatch._load.cache_clear()
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             results = [sampled_scores(*arguments, cosine=True) for _ in range(2)]
     finally:
-        kernels._load.cache_clear()
+        dispatch._load.cache_clear()
     assert [str(w.message) for w in caught] == [
         "the cpu kernels are off and plain PyTorch runs instead, slower: numba needs another numpy"
     ]

@@ -9,12 +9,12 @@ import pytest
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import svds
 
-from recloss import data
-from recloss import simulate as simulation_module
-from recloss.config import flags as flags_of
-from recloss.config import simulation_defaults
+from recloss.data import parse
+from recloss.data import simulate as simulation_module
+from recloss.data.simulate import write_text
+from recloss.experiment.flags import as_flags
+from recloss.experiment.schema import simulation_defaults
 from recloss.files import ReclossError
-from recloss.simulate import write_text
 
 SMALL = {"users": 300, "items": 200, "dim": 4, "prior": 0.1, "observed": 8.0}
 
@@ -152,7 +152,7 @@ def test_written_text_reads_back_as_the_same_pairs(tmp_path):
     for part in ("train", "test"):
         write_text(tmp_path / f"{part}.txt", getattr(simulation, part))
     for found, part in zip(
-        data.load(tmp_path / "train.txt", tmp_path / "test.txt"), ("train", "test"), strict=True
+        parse.load(tmp_path / "train.txt", tmp_path / "test.txt"), ("train", "test"), strict=True
     ):
         expected = getattr(simulation, part)
         assert (found.n_users, found.n_items) == (300, 200)
@@ -161,14 +161,14 @@ def test_written_text_reads_back_as_the_same_pairs(tmp_path):
 
 def test_command_line_writes_the_simulation(tmp_path):
     given = simulation_defaults() | {"users": 300, "items": 200, "prior": 0.1, "observed": 8.0}
-    flags = flags_of(given).split()
-    command = [sys.executable, "-m", "recloss.simulate", "--out", str(tmp_path), *flags]
+    flags = as_flags(given).split()
+    command = [sys.executable, "-m", "recloss", "simulate", "--out", str(tmp_path), *flags]
     assert subprocess.run(command).returncode == 0
     expected = simulate(**given)
     summary = json.loads((tmp_path / "simulation.json").read_text())
     assert summary == expected.summary()
     assert summary["parameters"] == given
-    train, test = data.load(tmp_path / "train.txt", tmp_path / "test.txt")
+    train, test = parse.load(tmp_path / "train.txt", tmp_path / "test.txt")
     assert np.array_equal(train.keys(), expected.train.keys())
     assert np.array_equal(test.keys(), expected.test.keys())
     with np.load(tmp_path / "truth.npz", allow_pickle=False) as arrays:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recloss import data
-from recloss.config import simulation_defaults
-from recloss.data import Interactions
+from recloss.data import arrays, parse, prepare
+from recloss.data.arrays import load_split
+from recloss.data.interactions import Interactions
+from recloss.data.simulate import simulate
+from recloss.data.split import split, write
+from recloss.experiment.schema import simulation_defaults
 from recloss.files import ReclossError
-from recloss.simulate import simulate
-from recloss.split import load_split, split, write
 
 
 def pairs_of(counts, n_items=100, first=0):
@@ -93,7 +94,7 @@ def test_the_order_of_items_in_the_file_does_not_matter(tmp_path):
     valid = []
     for lines in (rows, backwards):
         (tmp_path / "train.txt").write_text("\n".join(lines))
-        train, _ = data.read(tmp_path / "train.txt")
+        train, _ = parse.read(tmp_path / "train.txt")
         valid.append(split(train, TEST, "heldout").valid.keys())
     assert np.array_equal(*valid)
 
@@ -147,14 +148,14 @@ def test_an_empty_validation_set_reads_back_empty(tmp_path):
 
 
 def test_load_split_refuses_arrays_that_are_not_split(tmp_path):
-    arrays = data.pack(train=pairs_of([9]), test=TEST)
-    data.write_arrays(tmp_path / "interactions.npz", arrays)
+    packed = arrays.pack(train=pairs_of([9]), test=TEST)
+    arrays.write_arrays(tmp_path / "interactions.npz", packed)
     with pytest.raises(ReclossError, match="has no train and valid and test arrays; delete it"):
         load_split(tmp_path / "interactions.npz")
 
 
 def run(folder, *flags):
-    command = [sys.executable, "-m", "recloss.split", "--data", folder / "interactions.npz"]
+    command = [sys.executable, "-m", "recloss", "split", "--data", folder / "interactions.npz"]
     command += ["--manifest", folder / "manifest.json", *flags]
     return subprocess.run(list(map(str, command)), capture_output=True, text=True)
 
@@ -163,7 +164,7 @@ def run(folder, *flags):
 def prepared(tmp_path):
     (tmp_path / "train.txt").write_text("0 1 2 3 4 5\n1 0 3\n")
     (tmp_path / "test.txt").write_text("0 0\n1 2\n")
-    data.prepare("mine", tmp_path / "train.txt", tmp_path / "test.txt", tmp_path)
+    prepare.prepare("mine", tmp_path / "train.txt", tmp_path / "test.txt", tmp_path)
     return tmp_path
 
 
@@ -175,7 +176,7 @@ def test_command_line_splits_what_prepare_wrote_the_same_way_twice(prepared):
         assert (prepared / "a" / name).read_bytes() == (prepared / "b" / name).read_bytes()
     description = json.loads((prepared / "a" / "split.json").read_text())
     assert (description["dataset"], description["n_valid"], description["seed"]) == ("mine", 1, 7)
-    train, test = data.read_arrays(prepared / "interactions.npz")
+    train, test = arrays.read_arrays(prepared / "interactions.npz")
     expected = split(train, test, "heldout", 0.1, 7)
     found = load_split(prepared / "a" / "split.npz")
     assert np.array_equal(found.valid.keys(), expected.valid.keys())
@@ -193,7 +194,7 @@ def test_command_line_refuses_a_manifest_of_other_data(prepared):
     )
     (prepared / "manifest.json").unlink()
     assert run(prepared, *flags).stderr == (
-        f"error: {prepared}/manifest.json: no JSON to read; run recloss.data prepare\n"
+        f"error: {prepared}/manifest.json: no JSON to read; run recloss prepare\n"
     )
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from recloss import stats
+from recloss.analysis import stats
 from recloss.files import ReclossError
 
 

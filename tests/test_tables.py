@@ -7,7 +7,10 @@ import yaml
 from conftest import REPO
 from scipy import stats as scipy_stats
 
-from recloss import config, plan, report, stats, tables
+from recloss.analysis import stats, summaries
+from recloss.experiment import config, plan
+from recloss.experiment.runs import every_run, settings_for
+from recloss.report import page, tables
 
 SUMMARY = pd.DataFrame(
     {
@@ -74,22 +77,22 @@ def test_the_best_trained_loss_is_bold_and_a_control_never(tmp_path):
     assert r"\bfseries 0.2000" in latex
     assert r"\bfseries 0.3000 $\pm$ 0.0020" in latex
     assert latex.count(r"\bfseries") == 2
-    assert r"mine\_plus & 0.1235 $\pm$ 0.0010" in latex
+    assert r"MINE+ & 0.1235 $\pm$ 0.0010" in latex
     assert pd.read_csv(tmp_path / "main.csv")["recall@20"][0] == 0.12345
     assert "0.1235 ± 0.0010" in (tmp_path / "main.html").read_text()
 
 
 def test_an_experiment_is_found_among_several_of_a_run():
     frame = pd.DataFrame({"experiments": ["main grid:lambda", "grid:lambda_eps", "control"]})
-    assert tables.part_of(frame, "grid:lambda").index.tolist() == [0]
-    assert tables.part_of(frame, "main", "control").index.tolist() == [0, 2]
+    assert summaries.part_of(frame, "grid:lambda").index.tolist() == [0]
+    assert summaries.part_of(frame, "main", "control").index.tolist() == [0, 2]
 
 
 def test_the_plan_counts_runs_that_are_there_and_measures_the_rest(tmp_path):
     raw = yaml.safe_load((REPO / "config.yaml").read_text())
     tiny = yaml.safe_load((REPO / "tests/config/tiny.yaml").read_text())
     full = config.load(raw | tiny)
-    runs = config.runs(full)
+    runs = every_run(full)
     for run in runs[:5]:
         (tmp_path / run.path).mkdir(parents=True)
         (tmp_path / run.path / "metrics.json").write_text("{}")
@@ -108,7 +111,7 @@ def test_the_memory_of_the_plan_is_enough_and_not_three_times_too_much():
     gowalla = config.load(raw | yaml.safe_load((REPO / "config/gowalla.yaml").read_text()))
     counts = plan.counts_of(gowalla["datasets"][0])
     for model, peak in (("mine_plus", 901), ("ials", 1081), ("ease", 7150)):  # of metrics.json
-        needed = plan.memory_mb(counts, model, config.settings_for(gowalla, "gowalla", model))
+        needed = plan.memory_mb(counts, model, settings_for(gowalla, "gowalla", model))
         assert peak <= needed < 3 * peak
 
 
@@ -127,7 +130,7 @@ def test_twins_are_compared_by_the_truth(tmp_path):
     quality = {"ccl": 0.5, "debiased_ccl": 0.6, "debiased_mse": 0.4, "ease": 0.3}
     rows = [{"dataset": "d", "model": m, "true ndcg@20": v} for m, v in quality.items()]
     pd.DataFrame(rows).to_csv(tmp_path / "tables/truth.csv", index=False)
-    found = report.twins(tmp_path)
+    found = page.twins(tmp_path)
     assert [row["twin"] for row in found] == ["ccl"]
     assert found[0]["gain"] == pytest.approx(0.2)
 
@@ -139,7 +142,7 @@ def test_data_sets_with_the_same_verdict_share_a_row(tmp_path):
         for name, verdict in (("a", "holds"), ("b", "does not hold"), ("c", "holds"))
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "tables/claims.csv", index=False)
-    (claim,) = report.claims_of(tmp_path)
+    (claim,) = page.claims_of(tmp_path)
     assert [(row["dataset"], row["verdict"]) for row in claim["rows"]] == [
         ("a, c", "holds"),
         ("b", "does not hold"),

@@ -9,12 +9,14 @@ import pytest
 import torch
 from conftest import backend
 
-from recloss import config
-from recloss.evaluate import Ranking, dot_scores
+from recloss.data.split import split, write
+from recloss.engine.device import pick_device
+from recloss.engine.ranking import Ranking, dot_scores
+from recloss.experiment.flags import as_flags
+from recloss.experiment.schema import default_settings
 from recloss.files import ReclossError
 from recloss.losses import LOSSES
-from recloss.split import split, write
-from recloss.train import Trainer, pick_device
+from recloss.train import Trainer
 
 CPU = torch.device("cpu")
 FAST = {
@@ -28,7 +30,7 @@ FAST = {
 
 
 def settings_of(loss, **changes):
-    return config.default_settings(loss) | FAST | changes
+    return default_settings(loss) | FAST | changes
 
 
 def trainer(parts, loss="mine_plus", seed=0, say=lambda line: None, **changes):
@@ -256,9 +258,9 @@ def test_an_absent_device_is_refused():
 
 def command(folder, *flags):
     data = ["--data", folder / "split.npz", "--manifest", folder / "split.json"]
-    fast = config.flags(FAST).split()
+    fast = as_flags(FAST).split()
     arguments = [*data, "--out", folder / "out", "--device", "cpu", "--threads", 1, *fast, *flags]
-    return [sys.executable, "-m", "recloss.train", *map(str, arguments)]
+    return [sys.executable, "-m", "recloss", "train", *map(str, arguments)]
 
 
 def test_the_command_line_trains_without_a_workflow(small_split, tmp_path):

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import interactions
 
-from recloss import simulate, truth
-from recloss.record import write_run
-from recloss.split import split, write
+from recloss.analysis import truth
+from recloss.data import simulate
+from recloss.data.split import split, write
+from recloss.experiment.record import write_run
 
 SIMULATION = {"users": 80, "items": 60, "dim": 4, "prior": 0.2, "observed": 6.0}
 SIMULATION |= {"skew": 1.0, "test_fraction": 0.25, "seed": 0}
@@ -66,7 +67,7 @@ def test_runs_are_judged_by_all_that_is_liked(tmp_path, loss):
     metrics = {"loss": loss, "settings": settings, "recall@20": 0.25, "ndcg@20": 0.5}
     values = {"recall@20": np.ones(1), "ndcg@20": np.ones(1)}
     write_run(tmp_path / "run", metrics, [{"epoch": 1}], np.zeros(1), values, vectors)
-    command = [sys.executable, "-m", "recloss.truth", "--data", tmp_path / "split.npz"]
+    command = [sys.executable, "-m", "recloss", "truth", "--data", tmp_path / "split.npz"]
     command += ["--manifest", tmp_path / "split.json", "--truth", tmp_path / "truth.npz"]
     command += ["--runs", tmp_path / "run", "--out", tmp_path / "truth.csv"]
     subprocess.run(list(map(str, command)), check=True)

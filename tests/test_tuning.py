@@ -7,8 +7,11 @@ import pytest
 import yaml
 from conftest import REPO
 
-from recloss import config, tables, tuning
+from recloss.analysis import summaries
+from recloss.experiment import config, tuning
+from recloss.experiment.runs import every_run, settings_for, trial_runs
 from recloss.files import ReclossError
+from recloss.report import tables
 
 PAPER = yaml.safe_load((REPO / "config.yaml").read_text())
 TUNE = {"over": {"mine_plus": {"temperature": [0.1, 0.2, 0.3], "lambda": [1.0, 1.2]}}}
@@ -46,9 +49,9 @@ def test_the_best_trial_on_validation_wins_at_its_best_epoch(tmp_path):
         "metric": "recall@20",
     }
     full = config.load(PAPER | yaml.safe_load(text))
-    assert config.settings_for(full, "gowalla", "mine_plus")["temperature"] == 0.1
-    assert config.settings_for(full, "yelp2018", "mine_plus")["temperature"] == 0.1
-    shown = tables.tuning_display(tables.tuning(full["tuned"]["datasets"])).to_html()
+    assert settings_for(full, "gowalla", "mine_plus")["temperature"] == 0.1
+    assert settings_for(full, "yelp2018", "mine_plus")["temperature"] == 0.1
+    shown = tables.tuning_display(summaries.tuning(full["tuned"]["datasets"])).to_html()
     assert "temperature 0.1" in shown
 
 
@@ -63,15 +66,15 @@ def test_a_trial_that_saw_the_test_set_is_refused(tmp_path):
 def test_every_model_gets_as_many_trials_or_its_whole_grid():
     over = TUNE["over"] | {"ease": {"reg": [1, 10]}}
     full = config.load(PAPER | {"tune": {"trials": 4, "over": over, "settings": {"max_epochs": 3}}})
-    trials = list(config.trial_runs(full))
+    trials = list(trial_runs(full))
     count = pd.Series([(run.dataset, run.loss) for run in trials]).value_counts()
     assert count["gowalla", "mine_plus"] == 4
     assert count["gowalla", "ease"] == 2
     assert {run.stage for run in trials} == {"heldout"}
     assert {run.settings.get("max_epochs") for run in trials} == {3, None}
     assert len({run.path for run in trials}) == len(trials)
-    assert [run.path for run in config.trial_runs(full)] == [run.path for run in trials]
-    assert not {run.path for run in trials} & {run.path for run in config.runs(full)}
+    assert [run.path for run in trial_runs(full)] == [run.path for run in trials]
+    assert not {run.path for run in trials} & {run.path for run in every_run(full)}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ import pytest
 import yaml
 from conftest import REPO, missing
 
-from recloss import config
+from recloss.experiment import config
+from recloss.experiment.runs import every_run, reproduction_runs
+from recloss.experiment.schema import backbone_of
 
 PARTS = ["Snakefile", "config.yaml", "config", "profiles", "workflow", "report", "envs", "src"]
 TINY = REPO / "tests" / "config" / "tiny.yaml"
@@ -186,7 +188,7 @@ def test_touching_sources_and_moving_the_clone_run_nothing(tiny, tmp_path):
     moved = shutil.copytree(tiny[0], tmp_path / "elsewhere", symlinks=True)
     assert untouched(dry(moved))
     for source in [
-        *(moved / "src/recloss").glob("*.py"),
+        *(moved / "src/recloss").rglob("*.py"),
         moved / "Snakefile",
         moved / "config.yaml",
     ]:
@@ -201,7 +203,7 @@ def test_a_caption_or_a_colour_retrains_nothing(tiny, tmp_path):
     assert "train" not in jobs(dry(folder))
     style = folder / "report/style.css"
     style.write_text(style.read_text().replace("#2f5d94", "#943f2f"))
-    figures = folder / "src/recloss/figures.py"
+    figures = folder / "src/recloss/report/figures.py"
     figures.write_text(figures.read_text().replace("#3b6ea8", "#3ba86e"))
     again = jobs(dry(folder))
     assert "train" not in again
@@ -242,10 +244,10 @@ def test_the_papers_jobs_are_counted_exactly():
     for g in paper["grids"]:
         points = int(np.prod([len(values) for values in g["over"].values()]))
         for loss in g["loss"]:
-            grid[config.backbone_of(loss)] += len(g["datasets"]) * points * len(g["seeds"])
-    runs = config.runs(paper)
+            grid[backbone_of(loss)] += len(g["datasets"]) * points * len(g["seeds"])
+    runs = every_run(paper)
     inflation = len(paper["inflation"]["losses"])
-    reproduced = len(list(config.reproduction_runs(paper)))
+    reproduced = len(list(reproduction_runs(paper)))
     trained = sum(run.backbone == "mf" for run in runs)
     linear = sum(run.backbone == "linear" for run in runs)
     assert (main, inflation, reproduced) == (180, 10, 5)
@@ -309,13 +311,13 @@ def test_certificates_pass_and_a_failed_one_is_said(tiny, tmp_path):
     assert certified["passed"].all()
     assert set(rows["dataset"]) == {"tiny"}
     html = (folder / "results/tiny/report.html").read_text()
-    assert "<code>ials</code>:\nall 5 certificates pass in\n20 cases" in html
+    assert "iALS:\nall 5 certificates pass in\n20 cases" in html
     source = folder / "results/tiny/data/tiny/certificates.csv"
     text = source.read_text()
     source.write_text(text.replace("True", "False", 1))
     snakemake(folder, "--configfile", TINY, "--rerun-triggers", "mtime", "--", "report")
     html = (folder / "results/tiny/report.html").read_text()
-    assert "<code>ials</code>:\n<b>fails</b>: half-step" in html
+    assert "iALS:\n<b>fails</b>: half-step" in html
     assert "FAILS" in html
 
 
@@ -391,7 +393,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
         assert time.monotonic() < deadline and first.poll() is None
         time.sleep(0.005)
     for child in psutil.Process(first.pid).children(recursive=True):
-        if "recloss.train" in " ".join(child.cmdline()):
+        if "recloss train" in " ".join(child.cmdline()):
             child.send_signal(signal.SIGKILL)
     assert first.wait(60) != 0
     assert not (broken / one / "metrics.json").exists()

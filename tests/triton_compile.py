@@ -11,7 +11,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from recloss import kernels_cuda as kernels
+from recloss.engine.kernels import cuda
 
 SIZES = [{"K": 2048 // d, "D": d} for d in (16, 64, 256)]
 COSINE = [{"COSINE": cosine} for cosine in (False, True)]
@@ -21,11 +21,11 @@ KERNELS = {
     "_draw": (
         "ids:*i32 clock:*i64 users:*i32 items:*i32 batch_size:i32 negatives:i32 extra:i32 key:i64"
         " extra_key:i64 n_items:i32 accept:*fp32 other:*i32 first:*i64 observed:*i32",
-        [{"POPULAR": p, "EXCLUDE": e, "BLOCK": kernels.WORDS} for p in BOTH for e in BOTH],
+        [{"POPULAR": p, "EXCLUDE": e, "BLOCK": cuda.WORDS} for p in BOTH for e in BOTH],
     ),
     "_uniform": (
         "out:*fp32 key:i64 clock:*i64 rows:i32 count:i32",
-        [{"BLOCK": kernels.WORDS}],
+        [{"BLOCK": cuda.WORDS}],
     ),
     "_scores": (f"out:*fp32 {LOOKED_UP}", [c | s for c in COSINE for s in SIZES]),
     "_gradients": (
@@ -37,7 +37,7 @@ KERNELS = {
         " dim:i32",
         [c | s for c in COSINE for s in SIZES],
     ),
-    "_square_sums": ("sums:*fp32 values:*fp32 n:i32", [{"BLOCK": kernels.PARAMETERS}]),
+    "_square_sums": ("sums:*fp32 values:*fp32 n:i32", [{"BLOCK": cuda.PARAMETERS}]),
     "_adam": (
         "values:*fp32 gradient:*fp32 mean:*fp32 square:*fp32 n:i32 sums:*fp32 n_sums:i32"
         " count:*i64 rate:*fp32 clip_norm:fp32 clip_epsilon:fp32 epsilon:fp32",
@@ -45,7 +45,7 @@ KERNELS = {
             {
                 "CLIP": c,
                 "SUMS": 512,
-                "BLOCK": kernels.PARAMETERS,
+                "BLOCK": cuda.PARAMETERS,
                 "log_beta1": -0.1,
                 "log_beta2": -1e-3,
             }
@@ -56,13 +56,13 @@ KERNELS = {
 
 
 def main() -> None:
-    jitted = {n for n, f in vars(kernels).items() if isinstance(f, triton.JITFunction)}
-    text = Path(kernels.__file__).read_text()
+    jitted = {n for n, f in vars(cuda).items() if isinstance(f, triton.JITFunction)}
+    text = Path(cuda.__file__).read_text()
     launched = {name for name in jitted if f"{name}[" in text}
     assert launched == set(KERNELS), launched ^ set(KERNELS)
     for name, (types, constants) in KERNELS.items():
         signature = dict(word.split(":") for word in types.split())
-        function = getattr(kernels, name)
+        function = getattr(cuda, name)
         # A number that is 1 when a kernel is launched becomes a constant.
         ones = {n: 1 for n, kind in signature.items() if kind == "i32"}
         for chosen in [*constants, constants[0] | ones]:

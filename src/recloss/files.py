@@ -3,8 +3,7 @@
 import contextlib
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -32,13 +31,3 @@ def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON, atomically; NaN is refused because JSON has none."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def run_cli(main: Callable[[], None]) -> None:
-    """Run a command line; a fault of its user becomes one line on stderr and exit status 1."""
-    try:
-        main()
-    except ReclossError as error:
-        sys.exit(f"error: {error}")
-    except FileNotFoundError as error:
-        sys.exit(f"error: no file {error.filename}; check the path")

@@ -1,14 +1,7 @@
-"""One training run: a loss, a data set, a seed; from split arrays to metrics.
+"""One training run: a loss, a data set, a seed; from split arrays to the best tables."""
 
-`python -m recloss.train --help` stands on its own: it needs no workflow.
-"""
-
-import argparse
-import hashlib
 import json
 import math
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,15 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from recloss import config, record, sampling, seeds
-from recloss.evaluate import Ranking, dot_scores, means
-from recloss.files import ReclossError, atomic, run_cli
-from recloss.kernels import keep_memory, use_threads
+from recloss import seeds
+from recloss.data.interactions import Split
+from recloss.engine import ranking, sampling
+from recloss.engine.optim import Adam
+from recloss.engine.ranking import Ranking, dot_scores, means
+from recloss.engine.scores import sampled_scores
+from recloss.files import ReclossError, atomic
 from recloss.losses import LOSSES, data_arguments, hyper_parameters
-from recloss.models import MatrixFactorization
-from recloss.optim import Adam
-from recloss.scores import sampled_scores
-from recloss.split import Split, load_split
+from recloss.models.factorization import MatrixFactorization
 
 CHECK_EVERY = 100  # steps between looks at the loss; on a GPU, which would wait, once an epoch
 WARM_UP = 3  # steps before one is captured: they compile kernels and fill the allocator
@@ -50,20 +43,10 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the torch device of `auto`, `cuda`, `mps` or `cpu`."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        name = next((kind for kind, there in available.items() if there), "cpu")
-    if not available.get(name, True):
-        raise ReclossError(f"device {name} is not available here; use device auto or cpu")
-    return torch.device(name)
-
-
 class Trainer:
     """The state of one run and its steps.
 
-    `settings` are those of `config.schema.yaml` for the loss, all present. Under the protocol
+    `settings` are those of experiment/schema.yaml for the loss, all present. Under the protocol
     `published` (an empty validation set) the best epoch is picked on test, else on validation.
     """
 
@@ -229,11 +212,9 @@ class Trainer:
 
     def evaluate(self, on_test: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return users (n,) and their metrics on test or validation: `Ranking.per_user`."""
-        split = self.split
         if on_test not in self._ranking:
-            target = split.test if on_test else split.valid
-            masked = [split.train, split.valid] if on_test else [split.train]
-            self._ranking[on_test] = Ranking(target, masked, self.device)
+            make = ranking.on_test if on_test else ranking.on_validation
+            self._ranking[on_test] = make(self.split, self.device)
         with torch.no_grad():
             users, items = self.model()
             scores = dot_scores(users, items, self.settings["score"] == "cosine")
@@ -340,84 +321,3 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command line; every setting is a flag, described by the schema."""
-    p = argparse.ArgumentParser(
-        prog="python -m recloss.train",
-        description="Train one loss on one data set with one seed and write metrics.json, "
-        "history.csv, per_user.npz and vectors.npz.",
-    )
-    p.add_argument("--data", type=Path, required=True, help="split.npz written by recloss.split")
-    p.add_argument("--manifest", type=Path, required=True, help="split.json beside it")
-    p.add_argument("--loss", required=True, choices=LOSSES, help="the loss")
-    p.add_argument("--variant", default="base", help="name of the settings' variant, only recorded")
-    p.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
-    p.add_argument("--out", type=Path, required=True, help="folder for the results")
-    p.add_argument("--checkpoint", type=Path, help="file to resume from and to keep up to date")
-    p.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
-    p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default all)")
-    config.add_setting_flags(p)
-    return p
-
-
-def main() -> None:
-    """Train as the command line says."""
-    arguments = parser().parse_args()
-    settings = config.settings_from_flags(arguments, arguments.loss)
-    use_threads(arguments.threads)
-    keep_memory()
-    device = pick_device(arguments.device)
-    if settings["deterministic"]:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
-        torch.use_deterministic_algorithms(True)
-    manifest = json.loads(arguments.manifest.read_text())
-    label = f"{manifest['dataset']} {arguments.loss} {arguments.variant} seed{arguments.seed}"
-    identity = record.identity(
-        manifest,
-        config.BACKBONE,
-        arguments.loss,
-        arguments.variant,
-        arguments.seed,
-        settings,
-        record.TRAIN_SOURCES,
-    )
-    trainer = Trainer(
-        load_split(arguments.data),
-        arguments.loss,
-        settings,
-        arguments.seed,
-        device,
-        say=lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True),
-    )
-    text = json.dumps([identity, device.type], sort_keys=True)
-    trainer.run(arguments.checkpoint, hashlib.sha256(text.encode()).hexdigest())
-    users, values = trainer.evaluate(on_test=True)
-    p = trainer.progress
-    metrics = record.metrics_of(
-        identity,
-        values,
-        device.type,
-        best_epoch=p.best_epoch,
-        epochs=p.epoch,
-        train_seconds=p.train_seconds,
-        eval_seconds=p.eval_seconds,
-        peak_memory_mb=peak_memory_mb(device),
-        threads=arguments.threads,
-    )
-    vectors = [table.detach().cpu().numpy() for table in trainer.model()]
-    record.write_run(arguments.out, metrics, p.history, users, values, vectors)
-    if arguments.checkpoint is not None:
-        arguments.checkpoint.unlink(missing_ok=True)
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Return the peak memory in MB: of the GPU where one is used, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return record.peak_memory_mb()
-
-
-if __name__ == "__main__":
-    run_cli(main)

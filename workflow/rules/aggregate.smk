@@ -19,7 +19,7 @@ rule aggregate:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("scripts/aggregate.py"),
         experiments=experiments(),
     script:
         "../scripts/aggregate.py"
@@ -47,7 +47,7 @@ rule data_table:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("notebooks/data.py.ipynb"),
     notebook:
         "../notebooks/data.py.ipynb"
 
@@ -77,7 +77,7 @@ rule main_table:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("notebooks/main.py.ipynb"),
     notebook:
         "../notebooks/main.py.ipynb"
 
@@ -106,7 +106,7 @@ rule grid:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("notebooks/grid.py.ipynb"),
         grid=grid_entry,
     notebook:
         "../notebooks/grid.py.ipynb"
@@ -132,7 +132,7 @@ rule debiasing:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("notebooks/debiasing.py.ipynb"),
     notebook:
         "../notebooks/debiasing.py.ipynb"
 
@@ -161,7 +161,7 @@ rule truth_table:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("notebooks/truth.py.ipynb"),
     notebook:
         "../notebooks/truth.py.ipynb"
 
@@ -183,7 +183,7 @@ rule learning_curves:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("notebooks/learning_curves.py.ipynb"),
     notebook:
         "../notebooks/learning_curves.py.ipynb"
 
@@ -206,7 +206,7 @@ rule cost_table:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("notebooks/cost.py.ipynb"),
     notebook:
         "../notebooks/cost.py.ipynb"
 

@@ -21,13 +21,16 @@ rule measure:
         gpu=gpus,
         runtime=60,
     params:
-        code=code_hash(TRAIN_SOURCES + ("linear", "bench")),
+        code=measuring(),
+        folder=workflow_folder(),
         parts=BENCHMARKS,
     shell:
-        "for part in {params.parts}; do"
-        " python -m recloss.bench $part --data $(dirname {input.train})"
+        # The benchmarks are no part of the library: Python finds them in the workflow's folder.
+        'export PYTHONPATH={params.folder:q}"${{PYTHONPATH:+:$PYTHONPATH}}";'
+        " for part in {params.parts:q}; do"
+        ' python -m benchmarks "$part" --data "$(dirname {input.train:q})"'
         " --out results/bench --threads {threads}"
-        " || exit 1; done 2>&1 | tee {log}"
+        " || exit 1; done 2>&1 | tee {log:q}"
 
 
 rule bench:
@@ -45,7 +48,7 @@ rule bench:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES + ("bench",)),
-        template=template_hash("bench.html.j2"),
+        code=[rendering("scripts/bench.py"), rendering("../benchmarks/page.py")],
+        template=template_hash("benchmarks/bench.html.j2", "benchmarks/page.py"),
     script:
         "../scripts/bench.py"

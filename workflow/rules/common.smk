@@ -6,37 +6,29 @@ REQUIRED INPUTS: the global `config`.
 import glob
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from recloss import config as settings
-from recloss import plan, published
+from recloss.experiment import config as configuration
+from recloss.experiment import plan, published, runs, schema
+from recloss.experiment.code import code_hash
+from recloss.experiment.flags import as_flags
 from recloss.files import ReclossError
-from recloss.record import (
-    BOUND_SOURCES,
-    CERTIFY_SOURCES,
-    CONTROL_SOURCES,
-    DATA_SOURCES,
-    LINEAR_SOURCES,
-    RENDER_SOURCES,
-    TRAIN_SOURCES,
-    TRUTH_SOURCES,
-    code_hash,
-)
-from recloss.report import contents
+from recloss.report.page import contents
 from snakemake.exceptions import WorkflowError
 
 try:
-    config.update(settings.load(config))
+    config.update(configuration.load(config))
 except ReclossError as error:
     raise WorkflowError(str(error))
 
 BENCHMARKS = ["step", "losses", "evaluation", "growth", "startup", "epochs", "ials"]
-TRIALS = list(settings.trial_runs(config))
-RUNS = {run.path: run for run in [*TRIALS, *settings.runs(config)]}
-CONTROLS = {run.path: run for run in settings.control_runs(config)}
+TRIALS = list(runs.trial_runs(config))
+RUNS = {run.path: run for run in [*TRIALS, *runs.every_run(config)]}
+CONTROLS = {run.path: run for run in runs.control_runs(config)}
 
 
 def one_of(names):
@@ -45,7 +37,7 @@ def one_of(names):
 
 
 def known_losses():
-    return settings.loss_names()
+    return schema.loss_names()
 
 
 def dataset_names():
@@ -79,7 +71,7 @@ def published_flag(wildcards):
 
 
 def simulation_flags(wildcards):
-    return settings.flags(dataset_entry(wildcards)["simulate"])
+    return as_flags(dataset_entry(wildcards)["simulate"])
 
 
 def _split_file(wildcards, name):
@@ -103,7 +95,7 @@ def training_run(wildcards):
 
 
 def setting_flags(wildcards):
-    return settings.flags(training_run(wildcards).settings)
+    return as_flags(training_run(wildcards).settings)
 
 
 def training_memory(wildcards, input):
@@ -115,9 +107,9 @@ def training_memory(wildcards, input):
 
 
 def certified_models(wildcards):
-    """The linear models of the experiment with their settings, as flags of recloss.debiasing."""
+    """The linear models of the experiment with their settings, as flags of recloss certify."""
     found = {
-        model: settings.settings_for(config, wildcards.dataset, model)
+        model: runs.settings_for(config, wildcards.dataset, model)
         for model in config["linear"]
     }
     return " ".join(f"--{model} '{json.dumps(s)}'" for model, s in found.items())
@@ -127,7 +119,7 @@ def judged_runs(wildcards):
     """Metrics of the runs of the main table on a data set, first seed."""
     return [
         f"<results>/{run.path}/metrics.json"
-        for run in settings.main_runs(config)
+        for run in runs.main_runs(config)
         if run.dataset == wildcards.dataset and run.seed == config["seeds"][0]
     ]
 
@@ -177,25 +169,37 @@ def gpus(wildcards):
 
 def run_files(dataset=None):
     """The metrics of every run, controls included, or of those of one data set."""
-    runs = [*CONTROLS.values(), *settings.runs(config)]
     return [
         f"<results>/{run.path}/metrics.json"
-        for run in runs
+        for run in [*CONTROLS.values(), *runs.every_run(config)]
         if dataset in (None, run.dataset)
     ]
 
 
 def per_user_files():
     """The per-user values of every run that tables and claims compare."""
-    runs = [*CONTROLS.values(), *settings.runs(config)]
-    return [f"<results>/{run.path}/per_user.npz" for run in runs]
+    every = [*CONTROLS.values(), *runs.every_run(config)]
+    return [f"<results>/{run.path}/per_user.npz" for run in every]
 
 
-def template_hash(template):
-    """Content of a page's template and style sheet, whose edit renders it again."""
-    folder = Path(workflow.basedir) / "report"
-    text = "".join((folder / name).read_text() for name in (template, "style.css"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def template_hash(*files):
+    """Content of what makes a page and of the style sheet, whose edit renders it again."""
+    paths = (Path(workflow.basedir) / name for name in (*files, "report/style.css"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+def workflow_folder():
+    """Where the workflow is, from the working directory: moved together, nothing runs again."""
+    return os.path.relpath(workflow.basedir)
+
+
+def measuring():
+    """The benchmarks but for their page, and the code they import, whose edit measures again."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(workflow.basedir) / "benchmarks").glob("*.py")):
+        if path.name not in ("page.py", "peers.py"):
+            digest.update(path.read_bytes() + code_hash(path).encode())
+    return digest.hexdigest()[:16]
 
 
 def folder_hash(folder):
@@ -210,17 +214,15 @@ def folder_hash(folder):
 def experiments():
     """The experiments each run belongs to: joined by spaces."""
     parts = {
-        "main": settings.main_runs(config),
-        "control": settings.control_runs(config),
+        "main": runs.main_runs(config),
+        "control": runs.control_runs(config),
+        "inflation": runs.inflation_runs(config),
+        "reproduce": runs.reproduction_runs(config),
     }
-    parts["inflation"] = settings.inflation_runs(config)
-    parts["reproduce"] = settings.reproduction_runs(config)
-    parts |= {
-        f"grid:{g['name']}": settings.grid_runs(config, g) for g in config["grids"]
-    }
+    parts |= {f"grid:{g['name']}": runs.grid_runs(config, g) for g in config["grids"]}
     member = {}
-    for name, runs in parts.items():
-        for run in runs:
+    for name, found in parts.items():
+        for run in found:
             member.setdefault(run.path, []).append(name)
     return {path: " ".join(dict.fromkeys(names)) for path, names in member.items()}
 
@@ -230,5 +232,10 @@ def print_plan():
     if {"bench", "publish", "published_report"}.intersection(sys.argv):
         return
     subprocess.run(
-        [sys.executable, "-m", "recloss.plan", json.dumps(config)], check=True
+        [sys.executable, "-m", "recloss", "plan", json.dumps(config)], check=True
     )
+
+
+def rendering(file):
+    """The code that a notebook or script renders with, whose edit renders its tables again."""
+    return code_hash(Path(workflow.basedir) / "workflow" / file, without=())

@@ -19,7 +19,7 @@ rule fetch:
         mirror=lookup("data/mirror", within=config),
     shell:
         # stderr stays on the terminal, where the progress bar needs one.
-        "python -m recloss.data fetch {wildcards.dataset} --out $(dirname {output.train})"
+        "recloss fetch {wildcards.dataset} --out $(dirname {output.train})"
         ' --mirror "{params.mirror}" | tee {log}'
 
 
@@ -36,10 +36,10 @@ rule simulate:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(DATA_SOURCES),
+        code=code_hash("recloss.cli.simulate"),
         flags=simulation_flags,
     shell:
-        "python -m recloss.simulate --out $(dirname {output.train}) {params.flags} > {log} 2>&1"
+        "recloss simulate --out $(dirname {output.train}) {params.flags} > {log} 2>&1"
 
 
 rule prepare:
@@ -55,10 +55,10 @@ rule prepare:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(DATA_SOURCES),
+        code=code_hash("recloss.cli.prepare"),
         published=published_flag,
     shell:
-        "python -m recloss.data prepare {wildcards.dataset} --train {input.train:q}"
+        "recloss prepare {wildcards.dataset} --train {input.train:q}"
         " --test {input.test:q} --out $(dirname {output.arrays}) {params.published} > {log} 2>&1"
 
 
@@ -76,10 +76,10 @@ rule split:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(DATA_SOURCES),
+        code=code_hash("recloss.cli.split"),
         validation=lookup("split/validation", within=config),
         seed=lookup("split/seed", within=config),
     shell:
-        "python -m recloss.split --data {input.arrays} --manifest {input.manifest}"
+        "recloss split --data {input.arrays} --manifest {input.manifest}"
         " --protocol {wildcards.protocol} --validation {params.validation} --seed {params.seed}"
         " --out $(dirname {output.arrays}) > {log} 2>&1"

@@ -45,7 +45,7 @@ rule tuning_table:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("notebooks/tuning.py.ipynb"),
         tuned=config["tuned"],
     notebook:
         "../notebooks/tuning.py.ipynb"
@@ -75,7 +75,7 @@ rule bounds_table:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("notebooks/bounds.py.ipynb"),
     notebook:
         "../notebooks/bounds.py.ipynb"
 
@@ -98,7 +98,7 @@ rule inflation_table:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("notebooks/inflation.py.ipynb"),
     notebook:
         "../notebooks/inflation.py.ipynb"
 
@@ -121,7 +121,7 @@ rule published_table:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash((*RENDER_SOURCES, "published")),
+        code=rendering("notebooks/published.py.ipynb"),
         published=published.text(),
     notebook:
         "../notebooks/published.py.ipynb"
@@ -148,7 +148,7 @@ rule claims:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(RENDER_SOURCES),
+        code=rendering("notebooks/claims.py.ipynb"),
         config=config,
     notebook:
         "../notebooks/claims.py.ipynb"

@@ -30,10 +30,10 @@ rule linear:
         # A resource, not a parameter: what was trained on another device stays.
         device=config["device"],
     params:
-        code=code_hash(LINEAR_SOURCES),
+        code=code_hash("recloss.cli.linear"),
         flags=setting_flags,
     shell:
-        "python -m recloss.linear {wildcards.linear} --data {input.arrays}"
+        "recloss linear {wildcards.linear} --data {input.arrays}"
         " --manifest {input.manifest} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --out $(dirname {output.metrics}) --device {resources.device} --threads {threads}"
         " {params.flags} 2>&1 | tee {log}"
@@ -55,11 +55,11 @@ rule certify:
         mem_mb=4000,
         runtime=1440,
     params:
-        code=code_hash(CERTIFY_SOURCES),
+        code=code_hash("recloss.cli.certify"),
         models=certified_models,
-        flags=settings.flags(config["debiasing"]),
+        flags=as_flags(config["debiasing"]),
     shell:
-        "python -m recloss.debiasing --data {input.arrays} --manifest {input.manifest}"
+        "recloss certify --data {input.arrays} --manifest {input.manifest}"
         " --out {output} --threads {threads} {params.models} {params.flags} > {log} 2>&1"
 
 
@@ -78,9 +78,9 @@ rule truth:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(TRUTH_SOURCES),
+        code=code_hash("recloss.cli.truth"),
     shell:
-        "python -m recloss.truth --data {input.arrays} --manifest {input.manifest}"
+        "recloss truth --data {input.arrays} --manifest {input.manifest}"
         " --truth {input.truth} --runs $(dirname {input.runs}) --out {output} > {log} 2>&1"
 
 
@@ -97,7 +97,7 @@ rule bounds:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(BOUND_SOURCES),
+        code=code_hash("recloss.cli.bounds"),
     shell:
-        "python -m recloss.bounds --data {input.arrays} --runs $(dirname {input.runs})"
+        "recloss bounds --data {input.arrays} --runs $(dirname {input.runs})"
         " --out {output} > {log} 2>&1"

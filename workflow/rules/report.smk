@@ -20,8 +20,8 @@ rule report:
         "../../envs/recloss.yaml"
     params:
         config=config,
-        code=code_hash(RENDER_SOURCES),
-        template=template_hash("report.html.j2"),
+        code=rendering("scripts/report.py"),
+        template=template_hash("report/report.html.j2"),
     script:
         "../scripts/report.py"
 
@@ -61,7 +61,7 @@ rule published_report:
         "../../envs/recloss.yaml"
     params:
         content=folder_hash("results/published"),
-        code=code_hash(RENDER_SOURCES),
-        template=template_hash("report.html.j2"),
+        code=rendering("scripts/report.py"),
+        template=template_hash("report/report.html.j2"),
     script:
         "../scripts/report.py"

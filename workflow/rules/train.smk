@@ -34,11 +34,11 @@ rule train:
         # A resource, not a parameter: what was trained on another device stays.
         device=config["device"],
     params:
-        code=code_hash(TRAIN_SOURCES),
+        code=code_hash("recloss.cli.train"),
         flags=setting_flags,
     shell:
         # The checkpoint is no output: Snakemake deletes those before it runs a job again.
-        "python -m recloss.train --data {input.arrays} --manifest {input.manifest}"
+        "recloss train --data {input.arrays} --manifest {input.manifest}"
         " --loss {wildcards.loss} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --out $(dirname {output.metrics}) --checkpoint $(dirname {output.metrics})/checkpoint.pt"
         " --device {resources.device} --threads {threads} {params.flags} 2>&1 | tee {log}"
@@ -59,8 +59,8 @@ rule control:
     conda:
         "../../envs/recloss.yaml"
     params:
-        code=code_hash(CONTROL_SOURCES),
+        code=code_hash("recloss.cli.control"),
     shell:
-        "python -m recloss.controls {wildcards.control} --data {input.arrays}"
+        "recloss control {wildcards.control} --data {input.arrays}"
         " --manifest {input.manifest} --seed {wildcards.seed} --threads {threads}"
         " --out $(dirname {output.metrics}) > {log} 2>&1"

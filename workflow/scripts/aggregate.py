@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
+from recloss.analysis.summaries import tidy
 from recloss.files import atomic
-from recloss.tables import tidy
 
 sys.stderr = open(snakemake.log[0], "w", buffering=1)
 results = Path(snakemake.output.metrics).parent

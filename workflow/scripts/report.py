@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from recloss.files import atomic
-from recloss.report import render
+from recloss.report.page import render
 
 sys.stderr = open(snakemake.log[0], "w", buffering=1)
 results = Path(snakemake.output[0]).parent

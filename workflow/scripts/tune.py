@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
+from recloss.experiment.tuning import tuned_yaml
 from recloss.files import atomic
-from recloss.tuning import tuned_yaml
 
 sys.stderr = open(snakemake.log[0], "w", buffering=1)
 text = tuned_yaml([Path(path).parent for path in snakemake.input.metrics], snakemake.params.run)

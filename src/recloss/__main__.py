@@ -1,0 +1,61 @@
+"""The command `recloss`: from raw files to metrics, one step a subcommand."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from recloss.files import ReclossError
+
+# A module of recloss.cli each, imported when it is called: `recloss --help` needs none.
+COMMANDS = {
+    "fetch": "download and verify a published data set",
+    "simulate": "generate a data set from known true preferences",
+    "prepare": "write two text files as arrays and a manifest",
+    "split": "divide the interactions into train, validation and test",
+    "train": "train one loss on one data set with one seed",
+    "linear": "train iALS or EASE",
+    "control": "rank by popularity or at random",
+    "certify": "certify that iALS and EASE absorb debiasing",
+    "truth": "judge runs on simulated data by the truth",
+    "bounds": "evaluate the losses' lower bounds at the vectors of runs",
+    "plan": "say what an experiment will take: runs, time, memory, disk",
+    "reference": "write the page that describes every key of the configuration",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line; a fault of its user becomes one line on stderr and exit status 1."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    name = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    if name is None:
+        _overview().parse_args(arguments)  # says what is wrong, or helps; and exits
+    command = importlib.import_module(f"recloss.cli.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"recloss {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    try:
+        command.run(parser.parse_args(arguments[1:]))
+    except ReclossError as error:
+        sys.exit(f"error: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"error: no file {error.filename}; check the path")
+
+
+def _overview() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recloss",
+        description=__doc__,
+        epilog="`recloss COMMAND --help` tells of each. The workflow calls them: snakemake.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What does it say? Statistics, claims, published numbers, bounds, certificates, the truth."""

@@ -1,0 +1,55 @@
+"""Names as the papers write them, for all that a person reads; CSV and paths keep identifiers."""
+
+NAMES = {
+    # data sets
+    "amazon-book": "Amazon-Books",
+    "yelp2018": "Yelp2018",
+    "gowalla": "Gowalla",
+    # losses, linear models, controls
+    "bpr": "BPR",
+    "softmax": "Softmax",
+    "infonce": "InfoNCE",
+    "infonce_plus": "InfoNCE+",
+    "dcl": "DCL",
+    "mine": "MINE",
+    "mine_plus": "MINE+",
+    "debiased_infonce": "debiased InfoNCE",
+    "mse": "MSE",
+    "debiased_mse": "debiased MSE",
+    "ccl": "CCL",
+    "debiased_ccl": "debiased CCL",
+    "ials": "iALS",
+    "ease": "EASE",
+    "popularity": "ItemPop",
+    "random": "Random",
+    # metrics
+    "recall@20": "Recall@20",
+    "ndcg@20": "NDCG@20",
+    "recall@50": "Recall@50",
+    "ndcg@50": "NDCG@50",
+    # settings
+    "lambda": "λ",
+    "eps": "ε",
+    "tau": "τ⁺",
+    "kappa": "κ",
+    "nu": "ν",
+    "alpha0": "α₀",
+    "temperature": "temperature t",
+    "negatives": "negatives N",
+    "extra_positives": "extra positives M",
+    "margin": "margin m",
+    "weight": "weight w",
+    "dim": "dimension D",
+    "l2": "L2",
+}
+
+
+def name_of(identifier: str) -> str:
+    """Return the name of a data set, model, metric or setting; what has none keeps its own."""
+    return NAMES.get(identifier, identifier)
+
+
+def header(text: str) -> str:
+    """Return the title of a column or an axis, such as `test recall@20` or `batch_size`."""
+    words = NAMES.get(text, text.replace("_", " ")).split()
+    return " ".join(NAMES.get(word, word) if "@" in word else word for word in words)

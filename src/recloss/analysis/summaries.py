@@ -1,0 +1,153 @@
+"""From tidy results to what each table says, as numbers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def tidy_row(path: str, experiments: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's row of metrics.csv; nested keys are flattened, as in `settings.dim`."""
+    row: dict[str, Any] = {"path": path, "experiments": experiments}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            row |= {f"{key}.{name}": entry for name, entry in value.items()}
+        else:
+            row[key] = value
+    return row
+
+
+def tidy(runs: dict[str, str], results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return metrics.csv and history.csv of runs given as {path: experiments}."""
+    rows, histories = [], []
+    for path, experiments in runs.items():
+        record = json.loads((results / path / "metrics.json").read_text())
+        rows.append(tidy_row(path, experiments, record))
+        keys = ("dataset", "backbone", "loss", "variant", "seed")
+        history = pd.read_csv(results / path / "history.csv")
+        for position, key in enumerate(keys):
+            history.insert(position, key, record[key])
+        histories.append(history.assign(experiments=experiments))
+    return pd.DataFrame(rows), pd.concat(histories, ignore_index=True)
+
+
+def part_of(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """Return the rows that belong to one of the experiments `names` (see `tidy`)."""
+    member = [not set(names).isdisjoint(cell.split()) for cell in frame["experiments"]]
+    return frame[np.array(member, bool)]
+
+
+def grid_points(metrics: pd.DataFrame, grid: dict[str, Any]) -> pd.DataFrame:
+    """Return the runs of a grid with the settings it varies as plain columns."""
+    points = part_of(metrics, f"grid:{grid['name']}")
+    columns = {f"settings.{key}": key for key in grid["over"]}
+    keep = ["dataset", "loss", *columns, "seed", "recall@20", "ndcg@20", "recall@50", "ndcg@50"]
+    return (
+        points[keep].rename(columns=columns).sort_values(["dataset", "loss", *grid["over"], "seed"])
+    )
+
+
+def data_table(manifests: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return a row per data set from the manifests of the splits."""
+    columns = {
+        "dataset": "dataset",
+        "n_users": "users",
+        "n_items": "items",
+        "n_train": "train",
+        "n_valid": "validation",
+        "n_test": "test",
+        "density": "density",
+        "users_without_test": "users without test",
+        "items_without_train": "items without train",
+        "protocol": "protocol",
+        "data_hash": "hash",
+    }
+    frame = pd.DataFrame(manifests)[list(columns)].rename(columns=columns)
+    return frame.assign(hash=frame["hash"].str[:12])
+
+
+def cost_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per data set and loss: mean epochs, seconds, memory, and the device."""
+    groups = part_of(metrics, "main").groupby(["dataset", "loss"], sort=False)
+    frame = groups.agg(
+        runs=("seed", "size"),
+        epochs=("epochs", "mean"),
+        train_seconds=("train_seconds", "mean"),
+        eval_seconds=("eval_seconds", "mean"),
+        peak_memory_mb=("peak_memory_mb", "max"),
+        device=("device", "first"),
+    ).reset_index()
+    frame.insert(4, "seconds_per_epoch", frame["train_seconds"] / frame["epochs"])
+    return frame
+
+
+def certificates(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per data set, model and certificate: its worst value over all tau+ and kappa.
+
+    rows: debiasing.csv, of `debiasing.row`, `passed` as text.
+    """
+    certified = rows[rows["passed"].notna()]
+    groups = certified.groupby(["dataset", "model", "certificate"], sort=False)
+    table = groups.agg(
+        cases=("value", "size"),
+        worst=("value", "max"),
+        tolerance=("tolerance", "first"),
+        verdict=("passed", lambda column: "passes" if (column == "True").all() else "FAILS"),
+        value=("sentence", "first"),
+    )
+    return table.reset_index()
+
+
+def moved(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what was measured where the condition does not hold: rows without a verdict."""
+    measured = rows[rows["passed"].isna() & rows["tau"].notna()]
+    return measured[["dataset", "model", "certificate", "tau", "kappa", "value", "sentence"]]
+
+
+def truth(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per simulated data set and model with what the truth says of it."""
+    judged = rows[rows["passed"].isna() & rows["tau"].isna()]
+    table = judged.pivot_table(
+        "value", ["dataset", "model"], "certificate", sort=False, dropna=False
+    )
+    return table.reset_index().rename_axis(columns=None)
+
+
+def inflation(history: pd.DataFrame) -> pd.DataFrame:
+    """Return what picking the epoch on test gains, a row per data set and loss, seeds averaged.
+
+    history: history.csv of runs with `watch_test`. The epoch is picked by Recall@20, on validation
+    or on test; both values are of the test set.
+    """
+    rows = []
+    runs = part_of(history, "inflation")
+    for (dataset, loss, seed), run in runs.groupby(["dataset", "loss", "seed"], sort=False):
+        picked = run.loc[run["recall@20"].idxmax()]
+        best = run.loc[run["test recall@20"].idxmax()]
+        rows.append(
+            {
+                "dataset": dataset,
+                "loss": loss,
+                "seed": seed,
+                "epoch by validation": picked["epoch"],
+                "epoch by test": best["epoch"],
+                "recall@20 by validation": picked["test recall@20"],
+                "recall@20 by test": best["test recall@20"],
+            }
+        )
+    table = pd.DataFrame(rows).groupby(["dataset", "loss"], sort=False)
+    table = table.agg("mean").drop(columns="seed").assign(seeds=table.size()).reset_index()
+    gain = table["recall@20 by test"] / table["recall@20 by validation"] - 1
+    return table.assign(inflation=gain)
+
+
+def tuning(tuned: dict[str, Any]) -> pd.DataFrame:
+    """Return a row per data set and model of what `snakemake tune` found (`tuned.datasets`)."""
+    rows = [
+        {"dataset": dataset, "model": model} | entry
+        for dataset, models in tuned.items()
+        for model, entry in models.items()
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,25 @@
+"""Evaluate the losses' lower bounds at the vectors of runs on one data set; write a CSV."""
+
+import argparse
+import csv
+
+from recloss.analysis.bounds import rows
+from recloss.cli import options
+from recloss.data.arrays import load_split
+from recloss.files import atomic
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `recloss bounds`."""
+    options.add_split(parser, manifest=False)
+    options.add_judged(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluate the bounds."""
+    train = load_split(arguments.data).train
+    found = [row for folder in arguments.runs for row in rows(folder, train)]
+    with atomic(arguments.out) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(found[0]))
+        writer.writeheader()
+        writer.writerows(found)

@@ -1,0 +1,55 @@
+"""Train iALS or EASE on one data set; write metrics.json, history.csv, per_user.npz."""
+
+import argparse
+import json
+import sys
+import time
+
+from recloss.cli import options
+from recloss.experiment import flags
+from recloss.experiment.schema import LINEAR, linear_schema
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `recloss linear`."""
+    parser.add_argument("model", choices=list(linear_schema()))
+    options.add_split(parser)
+    options.add_run(parser)
+    flags.add_setting_flags(parser, LINEAR)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Fit, evaluate, record."""
+    a = arguments
+    settings = flags.settings_from_flags(a, a.model)
+
+    from recloss.data.arrays import load_split
+    from recloss.engine.device import peak_memory_mb, use_threads
+    from recloss.experiment import record
+    from recloss.experiment.code import code_hash
+    from recloss.models import linear
+
+    use_threads(a.threads)
+    split, manifest = load_split(a.data), json.loads(a.manifest.read_text())
+    device = linear.device_for(a.model, a.device, split.train.n_items)
+    started = time.monotonic()
+    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+    fitted = linear.fit(a.model, split, settings, a.seed, device, say)
+    trained = time.monotonic()
+    users, values, history = linear.evaluate(fitted, split, device)
+    identity = record.identity(
+        manifest, LINEAR, a.model, a.variant, a.seed, settings, code_hash(__name__)
+    )
+    metrics = record.metrics_of(
+        identity,
+        values,
+        device.type,
+        best_epoch=len(history),
+        epochs=len(history),
+        train_seconds=trained - started,
+        eval_seconds=time.monotonic() - trained,
+        peak_memory_mb=peak_memory_mb(device),
+        threads=a.threads,
+    )
+    vectors = [table.cpu().numpy() for table in fitted.factors or ()]
+    record.write_run(a.out, metrics, history, users, values, vectors)

@@ -1,0 +1,84 @@
+"""Train one loss on one data set with one seed.
+
+Writes metrics.json, history.csv, per_user.npz and vectors.npz. Every setting is a flag.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from recloss.cli import options
+from recloss.experiment import flags
+from recloss.experiment.schema import BACKBONE, loss_names
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `recloss train`."""
+    options.add_split(parser)
+    parser.add_argument("--loss", required=True, choices=loss_names(), help="the loss")
+    options.add_run(parser)
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file to resume from and to keep up to date"
+    )
+    flags.add_setting_flags(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train, evaluate, record."""
+    settings = flags.settings_from_flags(arguments, arguments.loss)
+
+    import torch  # more than a second, which help and faults of the flags need not wait for
+
+    from recloss.data.arrays import load_split
+    from recloss.engine.device import keep_memory, peak_memory_mb, pick_device, use_threads
+    from recloss.experiment import record
+    from recloss.experiment.code import code_hash
+    from recloss.train import Trainer
+
+    use_threads(arguments.threads)
+    keep_memory()
+    device = pick_device(arguments.device)
+    if settings["deterministic"]:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
+        torch.use_deterministic_algorithms(True)
+    manifest = json.loads(arguments.manifest.read_text())
+    label = f"{manifest['dataset']} {arguments.loss} {arguments.variant} seed{arguments.seed}"
+    identity = record.identity(
+        manifest,
+        BACKBONE,
+        arguments.loss,
+        arguments.variant,
+        arguments.seed,
+        settings,
+        code_hash(__name__),
+    )
+    trainer = Trainer(
+        load_split(arguments.data),
+        arguments.loss,
+        settings,
+        arguments.seed,
+        device,
+        say=lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True),
+    )
+    text = json.dumps([identity, device.type], sort_keys=True)
+    trainer.run(arguments.checkpoint, hashlib.sha256(text.encode()).hexdigest())
+    users, values = trainer.evaluate(on_test=True)
+    p = trainer.progress
+    metrics = record.metrics_of(
+        identity,
+        values,
+        device.type,
+        best_epoch=p.best_epoch,
+        epochs=p.epoch,
+        train_seconds=p.train_seconds,
+        eval_seconds=p.eval_seconds,
+        peak_memory_mb=peak_memory_mb(device),
+        threads=arguments.threads,
+    )
+    vectors = [table.detach().cpu().numpy() for table in trainer.model()]
+    record.write_run(arguments.out, metrics, p.history, users, values, vectors)
+    if arguments.checkpoint is not None:
+        arguments.checkpoint.unlink(missing_ok=True)

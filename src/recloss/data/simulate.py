@@ -1,0 +1,117 @@
+"""Generate interactions whose true preferences and exposure are known, so bias can be measured.
+
+Users and items have latent tastes; a user truly likes the `prior` share of the catalogue nearest to
+their taste. A liked item is observed with a probability that falls with its popularity rank as a
+power law, whatever the user. So the observed pairs are all positives, but most of the pairs that
+are not observed and yet liked are of unpopular items: the setting in which debiased losses differ.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recloss import seeds
+from recloss.data.interactions import Interactions
+from recloss.files import ReclossError, atomic
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A generated data set: truth is bool (users, items), propensity float32 (items,)."""
+
+    train: Interactions
+    test: Interactions
+    truth: np.ndarray
+    propensity: np.ndarray  # P(observed | liked)
+    parameters: dict[str, Any]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the parameters and what came of them.
+
+        `prior` is the share of all pairs that are liked (tau+), `residual_prior` that of the pairs
+        not observed, `observed_share` the share of the liked pairs that are observed.
+        """
+        liked, observed = int(self.truth.sum()), len(self.train) + len(self.test)
+        return {
+            "parameters": self.parameters,
+            "prior": liked / self.truth.size,
+            "residual_prior": (liked - observed)
+            / (self.truth.size - observed),  # of the unobserved
+            "observed_share": observed / liked,
+            "true_positives_per_user": liked / len(self.truth),
+            "n_train": len(self.train),
+            "n_test": len(self.test),
+        }
+
+
+def simulate(
+    users: int,
+    items: int,
+    dim: int,
+    prior: float,
+    observed: float,
+    skew: float,
+    test_fraction: float,
+    seed: int,
+) -> Simulation:
+    """Return a simulation; memory is users x items x 20 bytes.
+
+    prior: share of the items that each user likes (tau+), rounded to whole items;
+    observed: mean number of observed items a user; skew: exponent of the power law of exposure;
+    test_fraction: share of each user's observed items held out, who keeps one for training.
+    """
+    parameters = dict(locals())
+    liked = round(prior * items)
+    if not 0 < liked < items:
+        raise ReclossError(f"simulate: prior {prior} is {liked} of {items} items; change prior")
+    if not 0 < observed < liked:
+        raise ReclossError(
+            f"simulate: observed {observed} is not between 0 and the {liked} items that a user "
+            "likes; lower observed or raise prior"
+        )
+    if not 0 < test_fraction < 1:
+        raise ReclossError(f"simulate: test_fraction {test_fraction} is not between 0 and 1")
+    taste = seeds.generator(seed, "simulate taste")
+    user_vectors = taste.standard_normal((users, dim), np.float32)
+    item_vectors = taste.standard_normal((items, dim), np.float32)
+    # Of equal length, so that no item is liked by many for its norm: popularity is exposure.
+    item_vectors /= np.linalg.norm(item_vectors, axis=1, keepdims=True)
+    nearest = np.argpartition(-user_vectors @ item_vectors.T, liked - 1, axis=1)[:, :liked]
+    truth = np.zeros((users, items), bool)
+    np.put_along_axis(truth, nearest, True, axis=1)
+
+    exposure = seeds.generator(seed, "simulate exposure")
+    # The most exposed item comes last: that it is seen tells a reader of the files how many exist.
+    rank = np.append(exposure.permutation(items - 1) + 2, 1)
+    propensity = _scaled(rank ** -float(skew), truth.sum(0), observed * users)
+    seen = truth & (exposure.random(truth.shape, np.float32) < propensity)
+    if not seen[:, -1].any():
+        raise ReclossError("simulate: the most exposed item is never seen; raise users or observed")
+    pairs = Interactions(*(ids.astype(np.int32) for ids in np.nonzero(seen)), users, items)
+    held = np.round(test_fraction * pairs.counts()).astype(int)
+    held = np.minimum(held, np.maximum(pairs.counts() - 1, 0))
+    train, test = pairs.hold_out(held, seeds.generator(seed, "simulate split"))
+    return Simulation(train, test, truth, propensity, parameters)
+
+
+def _scaled(weights: np.ndarray, liked: np.ndarray, total: float) -> np.ndarray:
+    """Return min(1, c weights), float32 (items,), with c such that `total` pairs are expected.
+
+    liked: the number of users who like each item, (items,).
+    """
+    low, high = 0.0, 1 / weights.min()  # at `high` every liked pair is observed
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = (liked * np.minimum(1, middle * weights)).sum() < total
+        low, high = (middle, high) if below else (low, middle)
+    return np.minimum(1, high * weights).astype(np.float32)
+
+
+def write_text(path: str | Path, interactions: Interactions) -> None:
+    """Write one line a user, `user item item ...`; `data.read` reads it."""
+    rows = np.split(interactions.items, interactions.indptr()[1:-1])
+    with atomic(path) as temporary, open(temporary, "w") as stream:
+        for user, items in enumerate(rows):
+            print(user, *items, file=stream)

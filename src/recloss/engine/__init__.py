@@ -1,0 +1,1 @@
+"""How is a step fast? Draws, scores, optimiser and ranking, in kernels for CPU and CUDA."""

@@ -1,0 +1,170 @@
+"""The configuration: validated against its schema, completed, checked.
+
+The schema (schema.yaml) is the only place where keys are described and defaults stand.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jsonschema
+
+from recloss.data import sources
+from recloss.experiment.runs import every_run, published_rows
+from recloss.experiment.schema import (
+    check_setting,
+    check_settings,
+    explain,
+    linear_schema,
+    loss_names,
+    model_schema,
+    resolved,
+    schema,
+    settings_schema,
+    types_of,
+    unknown_keys,
+    value_of,
+)
+from recloss.files import ReclossError
+
+
+def load(raw: dict[str, Any]) -> dict[str, Any]:
+    """Validate a configuration and return a copy with every default filled in.
+
+    Of grids, inflation, tuning and reproduction, published data sets that are not among `datasets`
+    are left out.
+
+    Raises `ReclossError` with the path of the offending key and what it may be.
+    """
+    raw = _parsed(schema(), raw)
+    validator = jsonschema.Draft202012Validator(schema())
+    errors = [error for error in validator.iter_errors(raw) if unknown_keys(error) != []]
+    if errors:
+        raise ReclossError(f"configuration: {explain(errors[0])}")
+    config = _with_defaults(schema(), raw)
+    config["losses"] = config.get("losses", loss_names())
+    config["settings"] = {
+        name: config["settings"].get(name, node["default"])
+        for name, node in settings_schema().items()
+    }
+    for grid in config["grids"]:
+        grid["loss"] = [grid["loss"]] if isinstance(grid["loss"], str) else grid["loss"]
+    names = [dataset["name"] for dataset in config["datasets"]]
+    public = {row.dataset for row in sources.table()}
+    for experiment in (*config["grids"], *map(config.get, ("inflation", "tune", "reproduce"))):
+        # The paper's experiments name data sets that a configuration laid over it may not have.
+        wanted = experiment.get("datasets", names)
+        experiment["datasets"] = [d for d in wanted if d in names or d not in public]
+    config["grids"] = [grid for grid in config["grids"] if grid["datasets"]]
+    for experiment in (*config["grids"], config["inflation"], config["reproduce"]):
+        experiment.setdefault("seeds", config["seeds"][:1])
+    _check(config)
+    return config
+
+
+def _parsed(node: dict[str, Any], value: Any) -> Any:
+    """Turn text into numbers where the schema wants numbers.
+
+    `--config seeds=[0,1]` reaches us as text, and so does 1e-4 from YAML, which wants 1.0e-4.
+    """
+    node = resolved(node)
+    if isinstance(value, list):
+        return [_parsed(node.get("items", {}), entry) for entry in value]
+    if isinstance(value, dict):
+        properties, other = node.get("properties", {}), node.get("additionalProperties") or {}
+        return {key: _parsed(properties.get(key, other), entry) for key, entry in value.items()}
+    if isinstance(value, str) and not {"integer", "number", "boolean"}.isdisjoint(types_of(node)):
+        return value_of(value)
+    return value
+
+
+def _with_defaults(node: dict[str, Any], value: Any) -> Any:
+    """Fill the defaults of `node` and of what lies below; settings keep only what was given."""
+    if isinstance(value, list):
+        return [_with_defaults(node.get("items", {}), entry) for entry in value]
+    if not isinstance(value, dict) or "$ref" in node:
+        return value
+    properties = node.get("properties", {})
+    filled = dict(value)
+    for name, child in properties.items():
+        if name not in filled and "default" in child:
+            filled[name] = child["default"]
+    return {name: _with_defaults(properties.get(name, {}), filled[name]) for name in filled}
+
+
+def _check(config: dict[str, Any]) -> None:
+    """Refuse what a JSON schema cannot: names that refer to nothing, settings that clash."""
+    known = loss_names()
+    names = [dataset["name"] for dataset in config["datasets"]]
+    public = list(dict.fromkeys(row.dataset for row in sources.table()))
+    for loss in config["losses"]:
+        if loss not in known:
+            raise ReclossError(
+                f"configuration: losses: no loss {loss!r}; known: {', '.join(known)}"
+            )
+    for index, dataset in enumerate(config["datasets"]):
+        where, name = f"configuration: datasets[{index}]", dataset["name"]
+        if names.count(name) > 1:
+            raise ReclossError(
+                f"{where}.name: {name!r} is used twice; give each data set one entry"
+            )
+        if "path" in dataset and "simulate" in dataset:
+            raise ReclossError(f"{where}: has both path and simulate; keep one")
+        local = "path" in dataset or "simulate" in dataset
+        if local and name in public:
+            raise ReclossError(
+                f"{where}.name: {name!r} is a published data set; name your own otherwise"
+            )
+        if not local and name not in public:
+            raise ReclossError(
+                f"{where}.name: no published data set {name!r} (known: {', '.join(public)}); "
+                "add `path: FOLDER` for a data set of your own"
+            )
+    if config["run"] in ("published", "bench"):
+        raise ReclossError(
+            f"configuration: run: results/{config['run']} is taken; name it otherwise"
+        )
+    models = [*known, *linear_schema()]
+    for index, grid in enumerate(config["grids"]):
+        where = f"configuration: grids[{index}]"
+        if [other["name"] for other in config["grids"]].count(grid["name"]) > 1:
+            raise ReclossError(f"{where}.name: {grid['name']!r} is used twice; rename one")
+        _check_names(f"{where}.loss", grid["loss"], "loss", models)
+        _check_names(f"{where}.datasets", grid["datasets"], "data set", names)
+        if len(grid["loss"]) > 1 and len(grid["over"]) > 1:
+            raise ReclossError(f"{where}.over: several losses vary in one setting; keep one of two")
+        for loss in grid["loss"]:
+            _check_values(f"{where}.over", loss, grid["over"])
+    _check_names("configuration: model_seeds", config["model_seeds"], "loss", models)
+    _check_names("configuration: inflation.losses", config["inflation"]["losses"], "loss", known)
+    trained = list(dict.fromkeys(row.name for row in published_rows()))
+    _check_names("configuration: reproduce.names", config["reproduce"]["names"], "model", trained)
+    for key in ("inflation", "tune", "reproduce"):
+        _check_names(f"configuration: {key}.datasets", config[key]["datasets"], "data set", names)
+    _check_names("configuration: tune.over", config["tune"]["over"], "loss", models)
+    for model, over in config["tune"]["over"].items():
+        _check_values(f"configuration: tune.over.{model}", model, over)
+    for dataset, found in config["tuned"]["datasets"].items():
+        _check_names(f"configuration: tuned.datasets.{dataset}", found, "loss", models)
+        for model, entry in found.items():
+            values = {key: [value] for key, value in entry["settings"].items()}
+            _check_values(f"configuration: tuned.datasets.{dataset}.{model}", model, values)
+    for run in every_run(config):
+        check_settings(run.loss, run.settings, f"configuration: {run.dataset}, {run.loss}")
+
+
+def _check_names(where: str, names: Iterable[str], what: str, known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ReclossError(f"{where}: no {what} {name!r}; known: {', '.join(known)}")
+
+
+def _check_values(where: str, model: str, over: dict[str, list[Any]]) -> None:
+    """Refuse settings that a model does not have, and values that they do not take."""
+    nodes = model_schema(model)
+    for key, values in over.items():
+        if key not in nodes:
+            raise ReclossError(
+                f"{where}.{key}: {model} has no such setting; allowed: {', '.join(nodes)}"
+            )
+        for value in values:
+            check_setting(f"{where}.{key}", nodes[key], value)

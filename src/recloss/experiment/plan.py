@@ -1,0 +1,173 @@
+"""The plan of an experiment, before anything expensive starts: runs, time, memory, disk.
+
+The time is not looked up but measured: a few steps of every shape on the device found.
+"""
+
+import math
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recloss.data import sources
+from recloss.data.interactions import Interactions, Split
+from recloss.data.parse import load
+from recloss.engine.device import keep_memory, pick_device, use_threads
+from recloss.experiment.runs import Run, every_run
+from recloss.experiment.schema import LINEAR
+from recloss.models.ease import ease, ease_memory
+from recloss.models.ials import SYSTEM_VALUES, Solver, ials_problem, initial
+from recloss.train import Trainer, duration
+
+LIBRARIES_MB = 500  # Python, torch, numpy and scipy as loaded
+EVALUATION_MB = 600  # blocks of scores, their order and the masks
+STEPS = 4  # measured per shape, after as many to warm up
+SMALLER = "config/gowalla.yaml (hours) or config/demo.yaml (minutes)"
+
+
+def memory_mb(counts: dict[str, int], model: str, settings: dict[str, Any]) -> int:
+    """Return the memory that a run of a model needs on the host, in MB, rounded up to 100.
+
+    counts: n_users, n_items, n_train. A loss: tables, gradients, Adam's two moments, the best and a
+    saved copy (6 x 4 bytes a parameter), ids, scores and their gradients (some 40 bytes each), the
+    pairs and their order. Measured on Gowalla: 0.9 GB where this says 1.3 GB. A linear model: its
+    tables twice and the systems solved at a time, or EASE's matrix.
+    """
+    tables = (counts["n_users"] + counts["n_items"]) * settings.get("dim", 0)
+    if model == "ease":
+        own = ease_memory(counts["n_items"])
+    elif model == "ials":
+        own = 8 * tables + 16 * SYSTEM_VALUES
+    else:
+        own = 24 * tables + 40 * settings["batch_size"] * settings["negatives"]
+    pairs = 32 * counts["n_train"]
+    return 100 * math.ceil(LIBRARIES_MB / 100 + EVALUATION_MB / 100 + (own + pairs) / 1e8)
+
+
+def counts_of(entry: dict[str, Any]) -> dict[str, int]:
+    """Return n_users, n_items, n_train of a data set, before it is fetched or generated.
+
+    A simulated data set's train pairs are an expectation; one of the user's own is read.
+    """
+    if "path" in entry:
+        folder = Path(entry["path"])
+        train, _ = load(folder / "train.txt", folder / "test.txt")
+        return {"n_users": train.n_users, "n_items": train.n_items, "n_train": len(train)}
+    if "simulate" in entry:
+        p = entry["simulate"]
+        expected = round(p["users"] * p["observed"] * (1 - p["test_fraction"]))
+        return {"n_users": p["users"], "n_items": p["items"], "n_train": expected}
+    row = next(r for r in sources.rows_of(entry["name"]) if r.file == "train.txt")
+    return {"n_users": row.users, "n_items": row.items, "n_train": row.interactions}
+
+
+def stand_in(counts: dict[str, int], n_train: int, n_test_users: int = 1) -> Split:
+    """Return a split of the size `counts` says (n_users, n_items), of random pairs.
+
+    n_train train pairs, which may repeat; four test pairs for each of the first n_test_users.
+    """
+    size = (counts["n_users"], counts["n_items"])
+    rng = np.random.default_rng(0)
+
+    def pairs(n: int, n_users: int) -> Interactions:
+        users = np.sort(rng.integers(n_users, size=n)).astype(np.int32)
+        return Interactions(users, rng.integers(size[1], size=n).astype(np.int32), *size)
+
+    return Split(pairs(n_train, size[0]), pairs(0, 1), pairs(4 * n_test_users, n_test_users))
+
+
+def measure(counts: dict[str, int], run: Run, device: Any) -> tuple[float, float]:
+    """Return seconds per step and per evaluation of a run, measured on random pairs."""
+    some_users = min(256, counts["n_users"])
+    split = stand_in(counts, STEPS * run.settings["batch_size"], some_users)
+    trainer = Trainer(split, run.loss, run.settings, 0, device)
+    trainer.epoch(1)  # compiles, allocates, warms up
+    started = time.monotonic()
+    trainer.epoch(2)
+    step = (time.monotonic() - started) / trainer.steps
+    started = time.monotonic()
+    trainer.evaluate(on_test=True)
+    return step, (time.monotonic() - started) * counts["n_users"] / some_users
+
+
+def measure_linear(counts: dict[str, int], run: Run) -> float:
+    """Return about how many seconds a linear model takes on the CPU, from a smaller one."""
+    s = run.settings
+    if run.loss == "ease":
+        n = min(1024, counts["n_items"])
+        matrix = torch.eye(n) + 0.5
+        started = time.monotonic()
+        ease(matrix, s["reg"])
+        return (time.monotonic() - started) * (counts["n_items"] / n) ** 3
+    share = max(1, counts["n_train"] // 20_000)
+    fewer = {name: math.ceil(count / share) for name, count in counts.items()}
+    train = stand_in(fewer, fewer["n_train"]).train
+    step = Solver(ials_problem(train, s["alpha0"], s["reg"], s["nu"])).step
+    start = initial(train, s["dim"], s["init_std"], run.seed)
+    step(start)  # loads and warms up
+    started = time.monotonic()
+    step(start)
+    return (time.monotonic() - started) * share * s["iterations"]
+
+
+def describe(config: dict[str, Any], results: Path) -> str:
+    """Return the plan of a completed configuration as lines of text."""
+    runs = every_run(config)
+    counts = {entry["name"]: counts_of(entry) for entry in config["datasets"]}
+    pending = [run for run in runs if not (results / run.path / "metrics.json").exists()]
+    lines = [f"Plan of {config['run']!r} (protocol {config['protocol']}):"]
+    total, waiting = Counter(run.dataset for run in runs), Counter(run.dataset for run in pending)
+    for name, count in counts.items():
+        lines.append(
+            f"  {name}: {total[name]} training runs, {total[name] - waiting[name]} done; "
+            f"{count['n_users']:,} users, {count['n_items']:,} items, {count['n_train']:,} pairs"
+        )
+    disk = sum(
+        28 * (c["n_users"] + c["n_items"]) * 64 * (waiting[name] > 0)  # one checkpoint at a time
+        + (4 * (c["n_users"] + c["n_items"]) * 64 + 12 * c["n_users"]) * total[name]
+        + 24 * c["n_train"]
+        for name, c in counts.items()
+    )
+    needs = [memory_mb(counts[run.dataset], run.loss, run.settings) for run in runs]
+    memory = max(needs, default=0)
+    lines.append(
+        f"  disk about {max(disk / 1e9, 0.1):.1f} GB, memory up to {memory / 1e3:.1f} GB a run"
+    )
+    if pending:
+        lines += _time_lines(config, counts, pending)
+    return "\n".join(lines)
+
+
+def _time_lines(
+    config: dict[str, Any], counts: dict[str, dict[str, int]], pending: list[Run]
+) -> list[str]:
+    use_threads(config["threads"])
+    keep_memory()
+    device = pick_device(config["device"])
+    seconds, measured = 0.0, {}
+    for run in pending:
+        s, c = run.settings, counts[run.dataset]
+        if run.backbone == LINEAR:
+            shape = (run.dataset, run.loss, s.get("dim"), s.get("iterations"))
+            if shape not in measured:
+                measured[shape] = measure_linear(c, run)
+            seconds += measured[shape]
+            continue
+        shape = (run.dataset, s["batch_size"], s["negatives"], s["dim"], s["score"])
+        if shape not in measured:
+            measured[shape] = measure(c, run, device)
+        step, evaluation = measured[shape]
+        steps = math.ceil(c["n_train"] / s["batch_size"]) * s["max_epochs"]
+        seconds += steps * step + math.ceil(s["max_epochs"] / s["eval_every"]) * evaluation
+    cpu = f"{config['threads']} CPU thread{'s' if config['threads'] > 1 else ''}"
+    lines = [
+        f"  {len(pending)} runs to train on {cpu if device.type == 'cpu' else device.type}: "
+        f"at most {duration(seconds)} one after another, less where a run stops early"
+    ]
+    if config["device"] == "auto" and device.type == "cpu":
+        lines.append(f"  no GPU found; smaller experiments: --configfile {SMALLER};")
+        lines.append("  to train several runs at once on the CPU, add: --config device=cpu")
+    return lines

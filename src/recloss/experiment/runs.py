@@ -1,0 +1,162 @@
+"""The runs of an experiment: what its tables, grids and comparisons ask for, each once."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from recloss import seeds
+from recloss.experiment import published
+from recloss.experiment.schema import (
+    BACKBONE,
+    CONTROL,
+    LINEAR,
+    backbone_of,
+    default_settings,
+    loss_names,
+    loss_schema,
+    model_schema,
+)
+
+
+def settings_for(config: dict[str, Any], dataset: str, model: str) -> dict[str, Any]:
+    """Return the settings of a loss or linear model on a data set, the most specific entry winning.
+
+    Order for a loss: `settings`, the data set's `settings`, the schema's defaults of the loss,
+    `loss_settings`, the data set's `loss_settings`. For a linear model: the schema's defaults,
+    `linear_settings`, the data set's `linear_settings`. At last what was tuned.
+    """
+    entry = next(entry for entry in config["datasets"] if entry["name"] == dataset)
+    if backbone_of(model) == LINEAR:
+        common, key, own = {}, "linear_settings", model_schema(model)
+    else:
+        common = config["settings"] | entry.get("settings", {})
+        key, own = "loss_settings", loss_schema(model)
+    return (
+        common
+        | {name: node["default"] for name, node in own.items()}
+        | config[key].get(model, {})
+        | entry.get(key, {}).get(model, {})
+        | config["tuned"]["datasets"].get(dataset, {}).get(model, {}).get("settings", {})
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: data set, backbone, loss or linear model, variant of settings, seed.
+
+    stage: `train` under the protocol of the configuration, or `heldout` under that.
+    """
+
+    dataset: str
+    backbone: str
+    loss: str
+    variant: str
+    seed: int
+    settings: dict[str, Any] = field(compare=False)
+    stage: str = "train"
+
+    @property
+    def path(self) -> str:
+        """The run's folder below results/<run>/."""
+        parts = (self.dataset, self.backbone, self.loss, self.variant, f"seed{self.seed}")
+        return "/".join((self.stage, *parts))
+
+
+def variant_name(changes: dict[str, Any]) -> str:
+    """Name a variant by what differs from the main table, e.g. `eps0.5_lambda0.9`; else `base`."""
+    return "_".join(f"{key}{value}" for key, value in sorted(changes.items())) or "base"
+
+
+def main_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the runs of the main table: data sets x losses and linear models x seeds.
+
+    EASE draws nothing at random: its first seed stands for all.
+    """
+    models = [*config["losses"], *config["linear"]]
+    for dataset, model in itertools.product(config["datasets"], models):
+        settings = settings_for(config, dataset["name"], model)
+        chosen = config["model_seeds"].get(model, config["seeds"])
+        for seed in chosen[: 1 if model == "ease" else None]:
+            yield Run(dataset["name"], backbone_of(model), model, "base", seed, settings)
+
+
+def control_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the control runs, one per data set and control."""
+    for dataset, control in itertools.product(config["datasets"], config["controls"]):
+        yield Run(dataset["name"], CONTROL, control, "base", config["seeds"][0], {})
+
+
+def _variant(
+    config: dict[str, Any], dataset: str, model: str, point: dict[str, Any], seed: int, stage: str
+) -> Run:
+    """Return the run at some settings; named `base` if they are those of the main table."""
+    base = settings_for(config, dataset, model)
+    changes = {key: value for key, value in point.items() if value != base[key]}
+    name = variant_name(changes)
+    return Run(dataset, backbone_of(model), model, name, seed, base | point, stage)
+
+
+def grid_runs(config: dict[str, Any], grid: dict[str, Any]) -> Iterator[Run]:
+    """Yield the runs of a grid; a point equal to the main table's settings is that very run."""
+    for dataset, loss in itertools.product(grid["datasets"], grid["loss"]):
+        for values in itertools.product(*grid["over"].values()):
+            point = dict(zip(grid["over"], values, strict=True))
+            for seed in grid["seeds"]:
+                yield _variant(config, dataset, loss, point, seed, "train")
+
+
+def inflation_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the runs under `heldout` that watch the test set."""
+    entry = config["inflation"]
+    for dataset, loss in itertools.product(entry["datasets"], entry["losses"]):
+        for seed in entry["seeds"]:
+            yield _variant(config, dataset, loss, {"watch_test": True}, seed, "heldout")
+
+
+def published_rows() -> list[Any]:
+    """Return the rows of published.csv that name a loss and its settings."""
+    table = published.table()
+    return list(table[table["model"].isin(loss_names())].itertuples(index=False))
+
+
+def reproduction_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the runs of published models with the settings they were published with.
+
+    Nothing else of the configuration touches them; the variant is named after the row.
+    """
+    entry = config["reproduce"]
+    for dataset, row, seed in itertools.product(
+        entry["datasets"], published_rows(), entry["seeds"]
+    ):
+        if row.dataset == dataset and row.name in entry["names"]:
+            chosen = default_settings(row.model) | row.settings
+            name = row.name.replace(", ", "-").replace(" ", "")
+            yield Run(dataset, BACKBONE, row.model, name, seed, chosen)
+
+
+def trial_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the trials of `snakemake tune`, on the first seed, equally many of every model.
+
+    A model whose grid has more points than there are trials gets as many drawn at random, from the
+    stream (0, "tune", model); one with fewer gets all of its grid.
+    """
+    entry, config = config["tune"], config | {"tuned": {"datasets": {}}}
+    for dataset, model in itertools.product(entry["datasets"], entry["over"]):
+        over = entry["over"][model]
+        points = list(itertools.product(*over.values()))
+        order = seeds.generator(0, f"tune {model}").permutation(len(points))
+        common = {} if backbone_of(model) == LINEAR else entry["settings"]
+        for index in sorted(order[: entry["trials"]]):
+            point = common | dict(zip(over, points[index], strict=True))
+            yield _variant(config, dataset, model, point, config["seeds"][0], "heldout")
+
+
+def every_run(config: dict[str, Any]) -> list[Run]:
+    """Return every training run of the experiment once, however many experiments ask for it.
+
+    The trials of `snakemake tune` are not among them.
+    """
+    grids = (grid_runs(config, grid) for grid in config["grids"])
+    others = (inflation_runs(config), reproduction_runs(config))
+    return list(dict.fromkeys(itertools.chain(main_runs(config), *grids, *others)))

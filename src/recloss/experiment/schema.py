@@ -1,0 +1,159 @@
+"""The schema of the configuration (schema.yaml): what keys, losses and settings there are.
+
+It is the only place where keys are described and defaults stand.
+"""
+
+import functools
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recloss.files import ReclossError
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first, in C, where libyaml is
+
+BACKBONE = "mf"
+LINEAR = "linear"
+CONTROL = "control"
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of the configuration."""
+    return yaml.load(Path(__file__).with_name("schema.yaml").read_text(), _LOADER)
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema node with its `$ref` merged in; its own keywords win."""
+    if "$ref" not in node:
+        return node
+    target = resolved(schema()["$defs"][node["$ref"].removeprefix("#/$defs/")])
+    own = {key: value for key, value in node.items() if key != "$ref"}
+    return target | own | {"properties": target.get("properties", {}) | own.get("properties", {})}
+
+
+def settings_schema() -> dict[str, dict[str, Any]]:
+    """Return the schema of every setting that all losses share, by name."""
+    return schema()["$defs"]["settings"]["properties"]
+
+
+def loss_schema(loss: str) -> dict[str, dict[str, Any]]:
+    """Return the schema of the settings that `loss` has of its own, by name."""
+    own = schema()["$defs"]["loss_settings"]["properties"][loss].get("properties", {})
+    return {name: resolved(node) for name, node in own.items()}
+
+
+def linear_schema() -> dict[str, dict[str, Any]]:
+    """Return the schema of the linear models, by name."""
+    return schema()["$defs"]["linear_settings"]["properties"]
+
+
+def backbone_of(model: str) -> str:
+    """Return `linear` for a linear model, else the backbone that losses train."""
+    return LINEAR if model in linear_schema() else BACKBONE
+
+
+def model_schema(model: str) -> dict[str, dict[str, Any]]:
+    """Return the schema of every setting of a loss or a linear model, by name."""
+    if backbone_of(model) == LINEAR:
+        return linear_schema()[model]["properties"]
+    return settings_schema() | loss_schema(model)
+
+
+def simulation_defaults() -> dict[str, Any]:
+    """Return the parameters of the simulated data set where nothing else is said."""
+    nodes = schema()["properties"]["datasets"]["items"]["properties"]["simulate"]["properties"]
+    return {name: node["default"] for name, node in nodes.items()}
+
+
+def default_settings(model: str) -> dict[str, Any]:
+    """Return the schema's defaults of every setting of a loss or a linear model."""
+    return {name: node["default"] for name, node in model_schema(model).items()}
+
+
+def loss_names() -> list[str]:
+    """Return the losses that the schema knows, in its order."""
+    return list(schema()["$defs"]["loss_settings"]["properties"])
+
+
+def types_of(node: dict[str, Any]) -> list[str]:
+    """Return the types that a schema node allows."""
+    kinds = node.get("type", [])
+    return [kinds] if isinstance(kinds, str) else kinds
+
+
+def _at(path: Any, key: str | None = None) -> str:
+    """Write a key's path as in `datasets[0].settings.dim`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return (text + (f".{key}" if key else "")).lstrip(".") or "(top level)"
+
+
+def unknown_keys(error: Any) -> list[str] | None:
+    """Return the keys that a schema node does not know; None if the error is about another thing.
+
+    A bad value below a `$ref` also makes jsonschema call its neighbours unevaluated: then the list
+    is empty, and the error says nothing of its own.
+    """
+    if error.validator not in ("additionalProperties", "unevaluatedProperties"):
+        return None
+    if error.validator_value is not False:
+        return None
+    return [key for key in error.instance if key not in resolved(error.schema)["properties"]]
+
+
+def explain(error: Any) -> str:
+    """Say in one line which key is wrong and what it may be."""
+    where = _at(error.absolute_path)
+    if unknown := unknown_keys(error):
+        allowed = ", ".join(resolved(error.schema)["properties"])
+        return f"{_at(error.absolute_path, unknown[0])}: unknown key; allowed: {allowed}"
+    if error.validator == "enum":
+        allowed = ", ".join(map(str, error.validator_value))
+        return f"{where}: {error.instance!r} is not allowed; allowed: {allowed}"
+    return f"{where}: {error.message}"
+
+
+def check_setting(where: str, node: dict[str, Any], value: Any) -> None:
+    """Refuse a value that the schema of its setting does not allow."""
+    import jsonschema  # not before a value is given: it takes as long as the rest
+
+    error = next(jsonschema.Draft202012Validator(node).iter_errors(value), None)
+    if error is not None:
+        raise ReclossError(f"{where}: {explain(error).removeprefix('(top level): ')}")
+
+
+def check_settings(loss: str, settings: dict[str, Any], where: str) -> None:
+    """Refuse combinations that cannot train.
+
+    With lambda != 1 a common shift of all scores changes the loss without bound, so that inner
+    products run away unless something holds them (arXiv 2312.08520; see `losses`).
+    """
+    unbounded = loss in ("infonce_plus", "mine_plus") and settings["lambda"] != 1
+    if unbounded and settings["score"] == "dot":
+        fault = f"{where}: lambda {settings['lambda']} with score dot is unbounded"
+        if settings["l2"] == 0:
+            raise ReclossError(f"{fault}; use score cosine, lambda 1, or l2 above 0")
+        warnings.warn(f"{fault}: only a strong l2 holds it", stacklevel=2)
+    if settings.get("correct_logq") and settings["exclude_positives"]:
+        raise ReclossError(
+            f"{where}: correct_logq needs one proposal q for all users, exclude_positives "
+            "makes one per user; use one of the two"
+        )
+
+
+def text_of(value: Any) -> str:
+    """Return a setting as a flag's text, which `value_of` reads."""
+    if isinstance(value, list):
+        return " ".join(map(text_of, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def value_of(text: str) -> Any:
+    """Return a flag's value: a JSON number or boolean, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

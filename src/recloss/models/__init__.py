@@ -1,0 +1,1 @@
+"""What is trained? Matrix factorisation, iALS, EASE, and the controls that learn nothing."""

@@ -1,0 +1,77 @@
+"""One run of a linear model: from a split and settings to scores, factors and a history."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from recloss.data.interactions import Split
+from recloss.engine.device import pick_device
+from recloss.engine.ranking import ScoreBlock, dot_scores, means, on_test, on_validation
+from recloss.models.ease import available_memory, ease, ease_memory, gram
+from recloss.models.ials import Factors, initial, plain_ials
+
+
+class Fitted(NamedTuple):
+    """A fitted model: its scores, its factors if it has such, a row of history an iteration."""
+
+    scores: ScoreBlock
+    factors: Factors | None
+    history: list[dict[str, Any]]
+
+
+def device_for(model: str, name: str, n_items: int) -> torch.device:
+    """Return the device to solve on: `auto` leaves a GPU on which EASE does not fit."""
+    device = pick_device(name)
+    if name == "auto" and model == "ease" and ease_memory(n_items) > available_memory(device):
+        return torch.device("cpu")
+    return torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
+
+
+def fit(
+    model: str,
+    split: Split,
+    settings: dict[str, Any],
+    seed: int,
+    device: torch.device,
+    say: Callable[[str], None] = lambda line: None,
+) -> Fitted:
+    """Return `ials` or `ease` fitted to the train pairs, with all settings of its schema."""
+    train, started = split.train, time.monotonic()
+    if model == "ease":
+        scores = ease(gram(train, device), settings["reg"]).scores(train)
+        seconds = time.monotonic() - started
+        return Fitted(scores, None, [{"epoch": 1, "train_loss": "", "seconds": seconds}])
+    history: list[dict[str, Any]] = []
+
+    def log(iteration: int, objective: float) -> None:
+        seconds = time.monotonic() - started
+        history.append({"epoch": iteration, "train_loss": objective, "seconds": seconds})
+        say(f"iteration {iteration} objective {objective:.6g}")
+
+    problem = (settings["alpha0"], settings["reg"], settings["nu"])
+    start = initial(train, settings["dim"], settings["init_std"], seed, device)
+    factors = plain_ials(train, *problem, start, settings["iterations"], log)
+    return Fitted(dot_scores(*factors, cosine=False), factors, history)
+
+
+def evaluate(
+    fitted: Fitted, split: Split, device: torch.device
+) -> tuple[np.ndarray, dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Return users and their metrics on test (`Ranking.per_user`), and the completed history.
+
+    As for a loss, the history has the metrics that settings may be picked by: on validation where
+    there is one, else on test.
+    """
+    users, values = on_test(split, device).per_user(fitted.scores)
+    picked = values
+    if len(split.valid.users):
+        picked = on_validation(split, device).per_user(fitted.scores)[1]
+    history = [
+        row | dict.fromkeys(values, "") | {"seconds": round(row["seconds"], 3)}
+        for row in fitted.history
+    ]
+    history[-1] |= means(picked)
+    return users, values, history

@@ -1,0 +1,1 @@
+"""How is it shown? Tables, figures, and the page that holds them."""

@@ -1,0 +1,290 @@
+"""Figures from tidy metrics. Every function returns a matplotlib figure; `save` writes SVG."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from recloss.analysis.names import header, name_of
+from recloss.analysis.stats import kind
+from recloss.experiment.schema import backbone_of
+from recloss.files import atomic
+
+COLOURS = {"plain": "#3b6ea8", "debiased": "#d98032", "linear": "#4f9a6b", "control": "#9aa0a6"}
+STYLE = {
+    "font.size": 9,
+    "font.family": "DejaVu Sans",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "svg.hashsalt": "recloss",  # element ids are random otherwise, and equal figures would differ
+    "svg.fonttype": "none",  # text stays text: searchable, and small
+}
+mpl.rcParams.update(STYLE)
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as SVG, the same bytes for the same figure."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+
+
+def _panels(names: list[str], width: float, height: float) -> tuple[Figure, np.ndarray]:
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(width * len(names), height), squeeze=False, layout="constrained"
+    )
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.set_title(name_of(name))
+    return figure, axes[0]
+
+
+def main_bars(table: pd.DataFrame, metric: str = "recall@20") -> Figure:
+    """Draw a bar per loss and data set with its 95 % interval over test users.
+
+    table: the result of `stats.summarise`.
+    """
+    names = list(dict.fromkeys(table["dataset"]))
+    figure, axes = _panels(names, 5.2, 0.8 + 0.27 * table["loss"].nunique())
+    for axis, name in zip(axes, names, strict=True):
+        rows = table[table["dataset"] == name].sort_values(metric)
+        value = rows[metric].to_numpy()
+        error = np.stack([value - rows[f"{metric} low"], rows[f"{metric} high"] - value])
+        colours = [COLOURS[kind] for kind in rows["kind"]]
+        models = rows["loss"].map(name_of)
+        axis.barh(models, value, color=colours, height=0.72)
+        axis.errorbar(value, models, xerr=error, fmt="none", ecolor="#222", elinewidth=1)
+        for y, (x, high) in enumerate(zip(value, rows[f"{metric} high"], strict=True)):
+            axis.annotate(
+                f"{x:.4f}", (high, y), xytext=(4, 0), textcoords="offset points", va="center"
+            )
+        axis.set_xlim(0, rows[f"{metric} high"].max() * 1.18)
+        axis.set_xlabel(header(metric))
+        axis.tick_params(axis="y", length=0)
+    kinds = [kind for kind in COLOURS if kind in set(table["kind"])]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[kind]) for kind in kinds]
+    axes[-1].legend(handles, kinds, loc="lower left", bbox_to_anchor=(1, 0))
+    return figure
+
+
+def grid_figure(points: pd.DataFrame, over: list[str], metric: str = "recall@20") -> Figure:
+    """Draw a grid: a heat map over two settings, a curve over one, a panel per data set.
+
+    points: columns dataset, loss, the settings in `over`, and `metric`, one row per run; seeds are
+    averaged, and on a curve their standard deviation is shown where there are several. A curve per
+    loss; a heat map is of one loss.
+    """
+    names = list(dict.fromkeys(points["dataset"]))
+    if len(over) == 1:
+        return _curves(points, over[0], metric, names)
+    rows, columns = over
+    means = {
+        name: points[points["dataset"] == name].pivot_table(metric, rows, columns) for name in names
+    }
+    shape = next(iter(means.values())).shape
+    figure, axes = _panels(names, 1.8 + 0.72 * shape[1], 1.3 + 0.42 * shape[0])
+    for axis, name in zip(axes, names, strict=True):
+        table = means[name]
+        image = axis.imshow(table, cmap="viridis", aspect="auto", origin="lower")
+        axis.set_xticks(range(shape[1]), [f"{x:g}" for x in table.columns])
+        axis.set_yticks(range(shape[0]), [f"{y:g}" for y in table.index])
+        axis.set_xlabel(header(columns))
+        axis.set_ylabel(header(rows))
+        axis.spines[:].set_visible(False)
+        middle = (table.to_numpy().min() + table.to_numpy().max()) / 2
+        best = np.unravel_index(np.argmax(table.to_numpy()), table.shape)
+        for (y, x), value in np.ndenumerate(table.to_numpy()):
+            axis.text(
+                x,
+                y,
+                f"{value:.4f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="black" if value > middle else "white",
+                fontweight="bold" if (y, x) == best else "normal",
+            )
+        figure.colorbar(image, ax=axis, label=header(metric), format="%.3f")
+    return figure
+
+
+def _curves(points: pd.DataFrame, key: str, metric: str, names: list[str]) -> Figure:
+    figure, axes = _panels(names, 4.4, 3.0)
+    losses = list(dict.fromkeys(points["loss"]))
+    # Evenly spaced whatever they are: negatives are doubled, class priors start at zero.
+    values = sorted(points[key].unique())
+    for axis, name in zip(axes, names, strict=True):
+        axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+        for loss, colour in zip(losses, plt.get_cmap("tab10").colors * 2, strict=False):
+            mine = points[(points["dataset"] == name) & (points["loss"] == loss)]
+            groups = mine.groupby(key)[metric]
+            mean, spread = groups.mean(), groups.std(ddof=1).fillna(0)
+            label = f"{name_of(loss)}: {mean.max():.4f} at {mean.idxmax():g}"
+            places = [values.index(value) for value in mean.index]
+            axis.errorbar(places, mean, yerr=spread, color=colour, marker="o", ms=4, label=label)
+            axis.plot(values.index(mean.idxmax()), mean.max(), "o", color=colour, ms=8, mfc="none")
+        axis.set_xlabel(header(key))
+        axis.set_ylabel(header(metric))
+        axis.grid(axis="y", alpha=0.3)
+        axis.legend(title="best", loc="upper left", bbox_to_anchor=(0, -0.22))
+    return figure
+
+
+def learning_curves(history: pd.DataFrame, metric: str = "recall@20") -> Figure:
+    """Draw `metric` against the epoch, a line per loss (its seeds averaged), a panel per data set.
+
+    history: columns dataset, loss, seed, epoch and `metric`. A debiased loss is drawn dashed in the
+    colour of its biased twin. A line ends where the first of its seeds stopped.
+    """
+    names = list(dict.fromkeys(history["dataset"]))
+    losses = list(dict.fromkeys(history["loss"]))
+    bases = list(dict.fromkeys(loss.removeprefix("debiased_") for loss in losses))
+    colours = dict(zip(bases, plt.get_cmap("tab20").colors[::2] * 3, strict=False))
+    figure, axes = _panels(names, 5.2, 3.6)
+    for axis, name in zip(axes, names, strict=True):
+        for loss in losses:
+            rows = history[(history["dataset"] == name) & (history["loss"] == loss)]
+            table = rows.pivot_table(metric, "epoch", "seed").dropna()
+            axis.plot(
+                table.index,
+                table.mean(axis=1),
+                label=name_of(loss),
+                color=colours[loss.removeprefix("debiased_")],
+                linestyle="--" if loss.startswith("debiased_") else "-",
+                marker="o" if len(table) == 1 else None,
+            )
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(header(metric))
+        axis.set_ylim(bottom=0)
+        axis.grid(axis="y", alpha=0.3)
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.set_size_inches(figure.get_figwidth() + 1.6, figure.get_figheight())
+    return figure
+
+
+def truth_bars(table: pd.DataFrame) -> Figure:
+    """Draw true NDCG@20 and the bias of the negative term, a row per model, of one data set each.
+
+    table: the result of `summaries.truth`. Bias as dots, plain and debiased, joined by a line.
+    """
+    names = list(dict.fromkeys(table["dataset"]))
+    count = table["model"].nunique()
+    figure, axes = plt.subplots(
+        len(names), 2, figsize=(10.4, (1 + 0.27 * count) * len(names)), squeeze=False,
+        sharey="row", layout="constrained",
+    )  # fmt: skip
+    for (quality, bias), name in zip(axes, names, strict=True):
+        rows = table[table["dataset"] == name].sort_values("true ndcg@20")
+        value = rows["true ndcg@20"]
+        colours = [COLOURS[kind(model, backbone_of(model))] for model in rows["model"]]
+        models = rows["model"].map(name_of)
+        quality.barh(models, value, color=colours, height=0.72)
+        for y, x in enumerate(value):
+            quality.annotate(
+                f"{x:.4f}", (x, y), xytext=(4, 0), textcoords="offset points", va="center"
+            )
+        quality.set(
+            title=name_of(name), xlabel="NDCG@20 on all truly liked", xlim=(0, value.max() * 1.18)
+        )
+        quality.tick_params(axis="y", length=0)
+        ends = [100 * rows[f"bias, {end}"] for end in ("plain", "debiased")]
+        bias.hlines(models, *ends, color="#c5cad0", linewidth=2)
+        for end, values in zip(("plain", "debiased"), ends, strict=True):
+            bias.plot(values, models, "o", color=COLOURS[end], label=f"{end} estimate")
+        bias.axvline(0, color="#222", linewidth=0.8)
+        bias.set(xlabel="bias of the negative term, % of the true one")
+        bias.set_xscale("symlog", linthresh=10)
+        bias.margins(x=0.06)
+        bias.grid(axis="x", alpha=0.3)
+        bias.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return figure
+
+
+def bounds(table: pd.DataFrame) -> Figure:
+    """Draw each loss above its lower bound at the vectors of trained models.
+
+    table: bounds.csv (`bounds.rows`); a row of panels per data set, a panel per inequality.
+    """
+    datasets = list(dict.fromkeys(table["dataset"]))
+    names = list(dict.fromkeys(table["inequality"]))
+    height = 0.9 + 0.24 * table["model"].nunique()
+    figure, axes = plt.subplots(
+        len(datasets), len(names), figsize=(3.5 * len(names), height * len(datasets)),
+        squeeze=False, sharey="row", layout="constrained",
+    )  # fmt: skip
+    for row, dataset in zip(axes, datasets, strict=True):
+        for axis, name in zip(row, names, strict=True):
+            mine = table[(table["dataset"] == dataset) & (table["inequality"] == name)].iloc[::-1]
+            ends, models = (mine["mean bound"], mine["mean loss"]), mine["model"].map(name_of)
+            axis.hlines(models, *ends, color="#c5cad0", linewidth=2)
+            axis.plot(ends[0], models, "o", color=COLOURS["control"], label="bound", ms=5)
+            axis.plot(ends[1], models, "o", color=COLOURS["plain"], label="loss", ms=5)
+            axis.set_title(f"{name_of(dataset)}: {name_of(name)}")
+            axis.set_xlabel("mean over pairs")
+            axis.grid(axis="x", alpha=0.3)
+    axes[0][-1].legend(loc="lower left", bbox_to_anchor=(1, 0))
+    return figure
+
+
+def sensitivity(table: pd.DataFrame) -> Figure:
+    """Draw best, median and worst over each model's trials, a panel per data set.
+
+    table: the result of `summaries.tuning`.
+    """
+    names = list(dict.fromkeys(table["dataset"]))
+    figure, axes = _panels(names, 5.2, 0.9 + 0.27 * table["model"].nunique())
+    for axis, name in zip(axes, names, strict=True):
+        rows = table[table["dataset"] == name].sort_values("best")
+        colours = [COLOURS[kind(model, backbone_of(model))] for model in rows["model"]]
+        models = rows["model"].map(name_of)
+        axis.hlines(models, rows["worst"], rows["best"], color=colours, linewidth=2)
+        axis.plot(rows["median"], models, "|", color="#222", ms=9, label="median")
+        axis.scatter(rows["best"], models, color=colours, s=28, zorder=3, label="best")
+        axis.set_xlabel("Recall@20 on validation, worst to best trial")
+        axis.grid(axis="x", alpha=0.3)
+    axes[-1].legend(loc="lower right")
+    return figure
+
+
+def growth_curves(rows: list[dict[str, Any]]) -> Figure:
+    """Draw seconds against what grows, a panel per axis and a line per device.
+
+    rows: those of the part `growth` of the benchmarks. Both axes start at 0, where a straight line
+    is linear growth; bars show the quartiles.
+    """
+    labels = {
+        "negatives": "negatives N",
+        "dim": "dimension D",
+        "interactions": "interactions (million)",
+    }
+    figure, axes = _panels(list(labels.values()), 3.6, 2.8)
+    for axis, (key, label) in zip(axes, labels.items(), strict=True):
+        unit, x_unit = (1, 1e6) if key == "interactions" else (1e-3, 1)
+        for device, colour in zip(("cpu", "cuda"), ("plain", "debiased"), strict=True):
+            mine = [row for row in rows if (row["axis"], row["device"]) == (key, device)]
+            if not mine:
+                continue
+            x = [row["value"] / x_unit for row in mine]
+            low, y, high = (
+                np.array([row["seconds"][name] for row in mine]) / unit
+                for name in ("low", "median", "high")
+            )
+            axis.errorbar(
+                x, y, (y - low, high - y), marker="o", ms=4, color=COLOURS[colour], label=device
+            )
+        axis.set(
+            xlabel=label,
+            ylabel="seconds an epoch" if key == "interactions" else "ms a step",
+            xlim=(0, None),
+            ylim=(0, None),
+        )
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    return figure

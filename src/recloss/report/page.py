@@ -1,0 +1,216 @@
+"""The report: one HTML file that needs neither network nor the files beside it."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+
+import recloss
+from recloss.analysis.claims import TEXTS
+from recloss.analysis.names import header, name_of
+from recloss.analysis.summaries import certificates, moved, part_of
+from recloss.data import sources
+from recloss.experiment import record
+from recloss.experiment.runs import inflation_runs
+from recloss.experiment.schema import settings_schema
+
+
+def _unique(frame: pd.DataFrame, column: str) -> str:
+    """Return the distinct values of a column, joined; `not recorded` where there are none."""
+    values = frame[column].dropna().astype(str).unique() if column in frame else []
+    return ", ".join(value for value in values if value) or "not recorded"
+
+
+def provenance(metrics: pd.DataFrame) -> dict[str, str]:
+    """Return what the runs were made with, from metrics.csv, and what renders them now."""
+    versions = [name for name in metrics if name.startswith("versions.")]
+    text = {name.removeprefix("versions."): _unique(metrics, name) for name in versions}
+    seconds = (metrics["train_seconds"] + metrics["eval_seconds"]).sum()
+    return {
+        "Trained at commit": _unique(metrics, "commit"),
+        "Report rendered at commit": record.commit() or "not a git checkout",
+        "Rendered on": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "Device": _unique(metrics, "device"),
+        "Hardware": _unique(metrics, "hardware"),
+        "Platform": _unique(metrics, "platform"),
+        "CPU threads a run": _unique(metrics, "threads"),
+        "Computing time of all runs": f"{seconds / 3600:.2f} h",
+        "Versions": ", ".join(f"{name} {value}" for name, value in text.items()),
+        "Code hash of training": _unique(metrics[metrics["backbone"] == "mf"], "code_hash"),
+    }
+
+
+def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return per data set the best trained model, the second, popularity, and the run counts."""
+    rows = []
+    for dataset, runs in metrics.groupby("dataset", sort=False):
+        main = part_of(runs, "main")
+        means = main.groupby("loss", sort=False)["recall@20"].mean().sort_values(ascending=False)
+        popular = runs.loc[runs["loss"] == "popularity", "recall@20"]
+        rows.append(
+            {
+                "dataset": dataset,
+                "runs": len(runs),
+                "losses": main.loc[main["backbone"] == "mf", "loss"].nunique(),
+                "linear": main.loc[main["backbone"] == "linear", "loss"].nunique(),
+                "seeds": main["seed"].nunique(),
+                "best": means.index[0],
+                "recall": means.iloc[0],
+                "second": means.index[1] if len(means) > 1 else None,
+                "second_recall": means.iloc[1] if len(means) > 1 else None,
+                "popularity": popular.mean() if len(popular) else None,
+            }
+        )
+    return rows
+
+
+def verdicts(rows: str | Path) -> list[dict[str, Any]]:
+    """Return per data set and linear model how many certificates there are and which failed.
+
+    rows: path of debiasing.csv.
+    """
+    table = certificates(pd.read_csv(rows, dtype={"passed": str}))
+    found = []
+    for (dataset, model), part in table.groupby(["dataset", "model"], sort=False):
+        failed = part.loc[part["verdict"] != "passes", "certificate"].tolist()
+        counts = {"certificates": len(part), "cases": int(part["cases"].sum())}
+        found.append({"dataset": dataset, "model": model, "failed": failed} | counts)
+    return found
+
+
+def furthest(rows: str | Path) -> list[dict[str, Any]]:
+    """Return per data set and model the case without the condition that moves most lists.
+
+    rows: path of debiasing.csv. Shares and relative changes, as `debiasing.row` has them.
+    """
+    table = moved(pd.read_csv(rows, dtype={"passed": str}))
+    lists = table[table["certificate"].str.endswith(", rankings")]
+    found = []
+    for _, part in lists.groupby(["dataset", "model"], sort=False):
+        most = part.loc[part["value"].idxmax()]
+        name, keys = most["certificate"].removesuffix(", rankings"), ["dataset", "model", "tau"]
+        same = table[(table[keys] == most[keys]).all(axis=1)]
+        if pd.notna(most["kappa"]):
+            same = same[same["kappa"] == most["kappa"]]
+        values = same.set_index("certificate")["value"]
+        changes = {m: values[f"{name}, {m}"] for m in ("recall@20", "ndcg@20")}
+        found.append(most.to_dict() | {"certificate": name} | changes)
+    return found
+
+
+def twins(results: Path) -> list[dict[str, Any]]:
+    """Return true NDCG@20 of each debiased loss beside its biased twin, from truth.csv."""
+    table = pd.read_csv(results / "tables" / "truth.csv").set_index(["dataset", "model"])
+    quality = table["true ndcg@20"]
+    found = []
+    for (dataset, model), debiased in quality.items():
+        twin = model.removeprefix("debiased_")
+        if twin != model and (dataset, twin) in quality:
+            plain = quality[dataset, twin]
+            row = {"dataset": dataset, "twin": twin, "plain": plain, "debiased": debiased}
+            found.append(row | {"gain": debiased / plain - 1})
+    return found
+
+
+def departures(config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return the settings of every loss that are not the papers': name, value, theirs."""
+    papers = {name: node["default"] for name, node in settings_schema().items()}
+    return [(key, v, papers[key]) for key, v in config["settings"].items() if v != papers[key]]
+
+
+def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the names of the tables and of the figures that an experiment has.
+
+    Those of a table are <results>/tables/NAME.{csv,html,tex}, of a figure figures/NAME.svg.
+    """
+    grids = [f"grid_{grid['name']}" for grid in config["grids"]]
+    known = {row.dataset for row in sources.table()}
+    simulated = any("simulate" in dataset for dataset in config["datasets"])
+    optional = {
+        "tuning": bool(config["tuned"]["datasets"]),
+        "bounds": bool(config["losses"]),
+        "inflation": any(inflation_runs(config)),
+        "published": any(dataset["name"] in known for dataset in config["datasets"]),
+        "debiasing": bool(config["linear"]) or simulated,
+        "moved": bool(config["linear"]) or simulated,
+        "truth": simulated,
+    }
+    tables = ["claims", "main", *grids, *(name for name in optional if optional[name])]
+    drawn = [name for name in ("tuning", "bounds", "truth") if optional[name]]
+    curves = ["learning_curves"] if config["losses"] else []
+    return [*tables, "cost", "data"], ["main", *grids, *drawn, *curves]
+
+
+def claims_of(results: Path) -> list[dict[str, Any]]:
+    """Return the claims with their texts and verdicts, from claims.csv.
+
+    Data sets of the same verdict for the same reason share a row.
+    """
+    table = pd.read_csv(results / "tables" / "claims.csv", keep_default_na=False)
+    found = []
+
+    def joined(datasets: pd.Series) -> str:
+        return ", ".join(map(name_of, datasets))
+
+    for name, rows in table.groupby("claim", sort=False):
+        alike = rows.groupby(["verdict", "sentence"], sort=False)["dataset"].agg(joined)
+        found.append(
+            {"name": name, "text": TEXTS[name][0], "source": TEXTS[name][1]}
+            | {"rows": alike.reset_index().to_dict("records")}
+            | {"evidence": rows["evidence"].iloc[0]}
+        )
+    return found
+
+
+def render(config: dict[str, Any], results: Path, template: Path) -> str:
+    """Return the report as HTML.
+
+    config: the completed configuration; results: the folder with metrics.csv, tables/ and figures/,
+    which holds what `contents` names; template: that with report.html.j2 and style.css.
+    """
+    metrics = pd.read_csv(results / "metrics.csv")
+    tables, figures = contents(config)
+    rows = results / "tables" / "debiasing.csv"
+    jinja = environment(template)
+    jinja.filters["table"] = lambda name: (results / "tables" / f"{name}.html").read_text()
+    jinja.filters["figure"] = lambda name: _svg(results / "figures" / f"{name}.svg")
+    return jinja.get_template("report.html.j2").render(
+        config=config,
+        configuration=yaml.safe_dump(config, sort_keys=False, width=100),
+        version=recloss.__version__,
+        claims=claims_of(results),
+        summary=summary(metrics),
+        departures=departures(config),
+        provenance=provenance(metrics),
+        verdicts=verdicts(rows) if "debiasing" in tables else [],
+        furthest=furthest(rows) if "debiasing" in tables else [],
+        twins=twins(results) if "truth" in tables else [],
+        tables=tables,
+        figures=figures,
+    )
+
+
+def environment(template: Path | Sequence[Path]) -> jinja2.Environment:
+    """Return what renders the pages of a folder, or of several, searched in turn.
+
+    Its filters: `svg` inlines a file, `name` and `header` are those of `names`.
+    """
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"svg": _svg, "name": name_of, "header": header}
+    return found
+
+
+def _svg(path: str | Path) -> str:
+    """Return the <svg> element of a file, without the XML head that HTML does not allow."""
+    text = Path(path).read_text(encoding="utf-8")
+    return text[text.index("<svg") :]

@@ -1,0 +1,179 @@
+"""Tables for readers: the numbers as CSV, and the same formatted as HTML and LaTeX."""
+
+from pathlib import Path
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from recloss.analysis.names import header, name_of
+from recloss.files import atomic
+
+BOLD = "font-weight: bold;"
+UNDERLINED = "text-decoration: underline;"
+IDENTIFIERS = ("dataset", "loss", "model", "inequality")  # columns whose cells have a name
+GREEK = {"λ": "lambda", "ε": "epsilon", "τ": "tau", "κ": "kappa", "ν": "nu", "α": "alpha"}
+LATEX = str.maketrans(
+    {"_": r"\_", "±": r"$\pm$", "⁺": "$^+$", "₀": "$_0$"}
+    | {letter: rf"$\{name}$" for letter, name in GREEK.items()}
+)
+
+
+def main_display(table: pd.DataFrame) -> Styler:
+    """Return the main table for readers: a row per loss, per data set Recall@20 and NDCG@20.
+
+    table: the result of `stats.summarise`. The standard deviation over seeds follows where there
+    are several; the best trained model is bold, and those that are not significantly different from
+    it (columns `<metric> tied`) are underlined.
+    """
+    cells, best, tied = {}, {}, {}
+    losses = list(dict.fromkeys(table["loss"]))
+    for dataset, rows in table.groupby("dataset", sort=False):
+        rows = rows.set_index("loss")
+        for metric in ("recall@20", "ndcg@20"):
+            cells[dataset, metric] = {
+                loss: _with_spread(row[metric], row[f"{metric} sd"])
+                for loss, row in rows.iterrows()
+            }
+            best[dataset, metric] = rows.loc[rows["kind"] != "control", metric].idxmax()
+            tied[dataset, metric] = set(rows.index[rows[f"{metric} tied"]])
+    frame = pd.DataFrame(cells, index=losses).fillna("")
+
+    def marks(column: pd.Series) -> list[str]:
+        ties = dict.fromkeys(tied[column.name], UNDERLINED)
+        return [(ties | {best[column.name]: BOLD}).get(loss, "") for loss in column.index]
+
+    return frame.style.apply(marks)
+
+
+def _with_spread(mean: float, spread: float) -> str:
+    return f"{mean:.4f}" if pd.isna(spread) else f"{mean:.4f} ± {spread:.4f}"
+
+
+def grid_display(points: pd.DataFrame, over: list[str]) -> Styler:
+    """Return the points of a grid, best first, seeds averaged."""
+    keys = ["dataset", "loss", *over]
+    frame = points.groupby(keys)[["recall@20", "ndcg@20"]].mean().reset_index()
+    frame = frame.sort_values(["dataset", "recall@20"], ascending=[True, False])
+    return frame.style.hide(axis="index").format(
+        dict.fromkeys(over, "{:g}") | {"recall@20": "{:.4f}", "ndcg@20": "{:.4f}"}
+    )
+
+
+def data_display(table: pd.DataFrame) -> Styler:
+    """Return the data table with thousands separated."""
+    counts = [name for name, kind in table.dtypes.items() if kind.kind == "i"]
+    return table.style.hide(axis="index").format(
+        dict.fromkeys(counts, "{:,}") | {"density": "{:.5f}"}
+    )
+
+
+def cost_display(table: pd.DataFrame) -> Styler:
+    """Return the cost table with units in its header."""
+    names = {
+        "train_seconds": "training, s",
+        "seconds_per_epoch": "an epoch, s",
+        "eval_seconds": "evaluation, s",
+        "peak_memory_mb": "peak memory, MB",
+    }
+    numbers = {"epochs": "{:.1f}", "peak memory, MB": "{:,.0f}"}
+    numbers |= {name: "{:,.2f}" for name in names.values() if name.endswith(" s")}
+    return table.rename(columns=names).style.hide(axis="index").format(numbers)
+
+
+def certificates_display(table: pd.DataFrame) -> Styler:
+    """Return the certificates for readers; a failed one is bold."""
+    shown = table.rename(columns={"worst": "worst value", "value": "of what"})
+
+    def failed(row: pd.Series) -> list[str]:
+        return [BOLD if row["verdict"] == "FAILS" else ""] * len(row)
+
+    style = shown.style.hide(axis="index").apply(failed, axis=1)
+    return style.format({"worst value": "{:.1e}", "tolerance": "{:.0e}"})
+
+
+def moved_display(table: pd.DataFrame) -> Styler:
+    """Return the measurements for readers; shares and changes in percent."""
+    shown = table.rename(columns={"certificate": "measured", "tau": "τ⁺", "kappa": "κ"})
+    style = shown.style.hide(axis="index")
+    formats = {"value": "{:+.2%}", "τ⁺": "{:g}", "κ": "{:g}"}
+    return style.format(formats, na_rep="by user")
+
+
+def truth_display(table: pd.DataFrame) -> Styler:
+    """Return the truth for readers, best true NDCG@20 first."""
+    table = table.sort_values(["dataset", "true ndcg@20"], ascending=[True, False])
+    formats = {name: "{:.4f}" for name in table if name.endswith("@20")}
+    formats |= {name: "{:+.1%}" for name in table if name.startswith("bias")}
+    return table.style.hide(axis="index").format(formats, na_rep="")
+
+
+def bounds_display(table: pd.DataFrame) -> Styler:
+    """Return bounds.csv (`bounds.rows`) for readers; a violated inequality is bold."""
+
+    def violated(row: pd.Series) -> list[str]:
+        return [BOLD if row["violated"] else ""] * len(row)
+
+    numbers = dict.fromkeys(("smallest slack", "mean loss", "mean bound"), "{:.4f}")
+    counts = dict.fromkeys(("pairs", "negatives", "violated"), "{:,}")
+    return table.style.hide(axis="index").apply(violated, axis=1).format(numbers | counts)
+
+
+def inflation_display(table: pd.DataFrame) -> Styler:
+    """Return the inflation for readers."""
+    formats = dict.fromkeys(("epoch by validation", "epoch by test"), "{:.1f}")
+    formats |= dict.fromkeys(("recall@20 by validation", "recall@20 by test"), "{:.4f}")
+    return table.style.hide(axis="index").format(formats | {"inflation": "{:+.2%}"})
+
+
+def tuning_display(table: pd.DataFrame) -> Styler:
+    """Return the tuning for readers: the settings in one cell, the spread over the grid."""
+    shown = table.assign(
+        settings=[", ".join(f"{k} {v}" for k, v in entry.items()) for entry in table["settings"]]
+    )
+    formats = dict.fromkeys(("best", "median", "worst"), "{:.4f}") | {"seconds": "{:,.0f}"}
+    return shown.style.hide(axis="index").format(formats)
+
+
+def published_display(table: pd.DataFrame) -> Styler:
+    """Return published numbers beside ours for readers (`published.compare`)."""
+    shown = table[["dataset", "name", "source", "recall@20", "ours recall@20"]].copy()
+    shown["difference"] = table["ours recall@20"] / table["recall@20"] - 1
+    shown[["ndcg@20", "ours ndcg@20"]] = table[["ndcg@20", "ours ndcg@20"]]
+    shown["difference "] = table["ours ndcg@20"] / table["ndcg@20"] - 1  # another column
+    shown[["protocol", "settings"]] = table[["protocol", "settings"]]
+    formats = {name: "{:.4f}" for name in shown if name.endswith("@20")}
+    formats |= dict.fromkeys(("difference", "difference "), "{:+.1%}")
+    return shown.style.hide(axis="index").format(formats, na_rep="")
+
+
+def claims_display(table: pd.DataFrame) -> Styler:
+    """Return claims.csv (`claims.judge`) for readers."""
+    columns = ["claim", "dataset", "verdict", "effect", "ci_low", "ci_high", "p_value", "n_seeds"]
+    names = {"ci_low": "95 % low", "ci_high": "high", "p_value": "p", "n_seeds": "seeds"}
+    shown = table[columns].rename(columns=names)
+    formats = dict.fromkeys(("effect", "95 % low", "high"), "{:+.1%}")
+    formats |= {"p": "{:.3f}", "seeds": "{:.0f}"}
+    return shown.style.hide(axis="index").format(formats, na_rep="")
+
+
+def readable(display: Styler) -> Styler:
+    """Name the identifiers in the columns `IDENTIFIERS`, in header and index."""
+    columns = [name for name in IDENTIFIERS if name in display.columns]
+    if columns:
+        display.format(name_of, subset=columns)
+    if display.index.dtype.kind not in "iu":
+        display.format_index(name_of, axis=0)
+    return display.format_index(header, axis=1)
+
+
+def write(table: pd.DataFrame, display: Styler, csv: str | Path) -> None:
+    """Write `table` to the path `csv`, and `display`, with names, beside it as .html and .tex."""
+    csv = Path(csv)
+    with atomic(csv) as temporary:
+        table.to_csv(temporary, index=False)
+    display = readable(display).set_uuid(csv.stem)  # pandas draws a random one
+    with atomic(csv.with_suffix(".html")) as temporary:
+        temporary.write_text(display.to_html() + "\n", encoding="utf-8")
+    with atomic(csv.with_suffix(".tex")) as temporary:
+        text = display.to_latex(convert_css=True, hrules=True, multicol_align="c")
+        temporary.write_text(text.translate(LATEX), encoding="utf-8")

@@ -1,0 +1,191 @@
+"""The house: what imports what, what is loaded when, and what retrains."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPO
+
+from recloss.__main__ import COMMANDS
+from recloss.data.split import write
+from recloss.experiment import code
+
+LIBRARY = REPO / "src" / "recloss"
+# Nothing imports what stands later; within a package, anything goes.
+ORDER = [
+    *("files", "seeds", "data", "losses", "engine", "models", "train", "experiment"),
+    *("analysis", "report", "cli", "__main__"),
+]
+MODULES = {
+    "recloss." + ".".join(path.relative_to(LIBRARY).with_suffix("").parts): path
+    for path in sorted(LIBRARY.rglob("*.py"))
+    if path.name != "__init__.py"
+}
+
+
+def room(module):
+    return module.split(".")[1]
+
+
+def test_no_package_imports_one_that_stands_later():
+    for module, path in MODULES.items():
+        for imported in code.imports(path):
+            if imported != "recloss":  # for its version
+                assert ORDER.index(room(imported)) <= ORDER.index(room(module)), (
+                    f"{module} imports {imported}"
+                )
+
+
+def test_every_module_has_its_place_in_the_order():
+    assert {room(module) for module in MODULES} == set(ORDER)
+
+
+def test_a_package_says_in_a_sentence_what_it_answers_and_holds_nothing_else():
+    for path in LIBRARY.rglob("*/__init__.py"):
+        body = ast.parse(path.read_text()).body
+        assert len(body) == 1, path
+        assert "?" in ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_files_have_the_length_of_one_thing():
+    for path in MODULES.values():
+        if path.parent.name != "kernels":  # one kind of device each
+            assert len(path.read_text().splitlines()) <= 400, path
+
+
+def python(*arguments):
+    command = [sys.executable, *map(str, arguments)]
+    # Triton's interpreter, which other tests ask for, loads pandas and more.
+    variables = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=variables)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command):
+    shown = python("-m", "recloss", command, "--help").stdout
+    assert f"usage: recloss {command}" in shown
+    described = __import__(f"recloss.cli.{command}", fromlist=["x"]).__doc__.splitlines()[0]
+    assert described in shown
+
+
+def loaded(*arguments):
+    """Return the modules that a command line of recloss has loaded when it ends."""
+    script = """
+import sys
+from recloss.__main__ import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(*sys.modules, sep="\\n", file=sys.stderr)
+"""
+    return set(python("-c", script, *arguments).stderr.split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["linear", "--help"]])
+def test_help_loads_nothing_heavy(arguments):
+    heavy = {"torch", "pandas", "scipy", "numba", "numpy", "matplotlib", "jsonschema"}
+    assert not heavy & loaded(*arguments)
+
+
+def test_a_wrong_command_names_the_right_ones():
+    done = subprocess.run(
+        [sys.executable, "-m", "recloss", "trian"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "invalid choice: 'trian'" in done.stderr and "train" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def after_training(small_split, tmp_path_factory):
+    """The modules that are loaded when a training run has ended."""
+    folder = tmp_path_factory.mktemp("run")
+    write(folder, small_split, "small", "published", 0.1, 0)
+    split = ["--data", folder / "split.npz", "--manifest", folder / "split.json"]
+    few = ["--dim", 4, "--negatives", 4, "--max-epochs", 1, "--loss", "mine_plus"]
+    return loaded("train", *split, *few, "--device", "cpu", "--threads", 1, "--out", folder)
+
+
+def test_training_loads_no_tables_and_no_figures(after_training):
+    assert not {"pandas", "matplotlib", "scipy.sparse", "requests", "jinja2"} & after_training
+
+
+def test_the_sources_of_training_are_the_modules_that_a_run_loads(after_training):
+    ran = {name for name in after_training if name in MODULES}
+    ran = {name for name in ran if not name.startswith(code.NO_RESULTS)}
+    on_a_gpu = {"recloss.engine.kernels.cuda"}
+    assert set(code.sources("recloss.cli.train")) - on_a_gpu == ran - {"recloss.__main__"}
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """A copy of the library, from which hashes are taken."""
+    copy = shutil.copytree(LIBRARY, tmp_path / "recloss")
+    monkeypatch.setattr(code, "ROOT", copy)
+    code.imports.cache_clear()
+    yield copy
+    code.imports.cache_clear()
+
+
+TRAINING = [
+    *("seeds", "losses", "train", "data.interactions", "data.arrays", "models.factorization"),
+    *("engine.sampling", "engine.scores", "engine.optim", "engine.ranking", "engine.device"),
+    *("engine.kernels.cpu", "engine.kernels.cuda"),
+]
+
+
+def test_what_can_change_a_run_retrains_it_and_nothing_else_does(library):
+    before = code.code_hash("recloss.cli.train")
+    retrains = set()
+    for module, path in MODULES.items():
+        copy = library / path.relative_to(LIBRARY)
+        kept = copy.read_text()
+        copy.write_text(kept + "\n# changed\n")
+        code.imports.cache_clear()
+        if code.code_hash("recloss.cli.train") != before:
+            retrains.add(module.removeprefix("recloss."))
+        copy.write_text(kept)
+    assert retrains == set(TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("command", "reruns", "stays"),
+    [
+        ("linear", ("models/ials.py", "models/linear.py"), ("losses.py", "train.py")),
+        ("control", ("models/controls.py", "engine/ranking.py"), ("models/ials.py", "losses.py")),
+        ("certify", ("analysis/unequal.py", "models/ease.py"), ("losses.py", "analysis/truth.py")),
+        ("bounds", ("analysis/bounds.py", "losses.py"), ("engine/ranking.py", "train.py")),
+        ("split", ("data/split.py", "seeds.py"), ("data/parse.py", "losses.py")),
+        ("prepare", ("data/parse.py",), ("data/split.py", "data/fetch.py")),
+    ],
+)
+def test_a_step_runs_again_for_what_it_imports(library, command, reruns, stays):
+    def hash_after(name):
+        path = library / name
+        kept = path.read_text()
+        path.write_text(kept + "\n# changed\n")
+        code.imports.cache_clear()
+        found = code.code_hash(f"recloss.cli.{command}")
+        path.write_text(kept)
+        return found
+
+    before = code.code_hash(f"recloss.cli.{command}")
+    assert all(hash_after(name) != before for name in reruns)
+    assert all(hash_after(name) == before for name in stays)
+
+
+def test_a_notebook_renders_again_for_what_it_imports():
+    found = code.sources(REPO / "workflow/notebooks/main.py.ipynb", without=())
+    assert {"recloss.analysis.stats", "recloss.report.tables", "recloss.analysis.names"} <= set(
+        found
+    )
+    assert "recloss.train" not in found
+
+
+def test_an_import_within_a_function_counts(tmp_path):
+    script = Path(tmp_path / "script.py")
+    script.write_text("def late():\n    from recloss.data import parse\n")
+    assert "recloss.data.parse" in code.sources(script)
