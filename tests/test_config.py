@@ -234,8 +234,3 @@ def test_flags_give_back_the_settings():
     add_setting_flags(parser)
     given = parser.parse_args(as_flags(settings).split())
     assert settings_from_flags(given, "debiased_ccl") == settings
-
-
-def test_the_readme_has_the_reference_table_of_the_schema():
-    readme = (REPO / "README.md").read_text()
-    assert config.write_reference(readme) == readme, "run: make readme"

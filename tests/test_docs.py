@@ -1,0 +1,353 @@
+"""The documentation: short, linked, true of the code and of the reference run; examples run."""
+
+import argparse
+import importlib
+import re
+import shlex
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import REPO
+from test_workflow import TINY, clone, snakemake
+
+from recloss.__main__ import COMMANDS
+from recloss.analysis.names import NAMES
+from recloss.experiment import config, reference
+from recloss.experiment.code import ROOT, imports
+from recloss.experiment.schema import schema
+from recloss.report.page import contents
+
+DOCS = REPO / "docs"
+PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+LINKED = [*PAGES, REPO / "CHANGELOG.md", REPO / "config" / "README.md"]
+GENERATED = DOCS / "configuration.md"
+PUBLISHED = REPO / "results" / "published"
+PAPER = yaml.safe_load((REPO / "config.yaml").read_text())
+IDENTIFIERS = {name: identifier for identifier, name in NAMES.items()}
+
+each_page = pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
+
+
+def blocks(page, language):
+    """Return the code of a page's fenced blocks of a language, as it would be typed."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", page.read_text(), re.M | re.S)
+    return [textwrap.dedent(code) for _, code in found]
+
+
+def prose(page):
+    """Return a page without its fenced blocks."""
+    return re.sub(r"^( *)```.*?^\1```", "", page.read_text(), flags=re.M | re.S)
+
+
+def spans(page):
+    """Return what stands between backticks in a page's prose, a span on one line."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def table(page, *head):
+    """Return the rows of the page's table that begins with the columns `head`, as dictionaries."""
+    lines = page.read_text().splitlines()
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+    first = next(i for i, row in enumerate(cells) if row[: len(head)] == list(head))
+    rows = []
+    for line, row in zip(lines[first + 2 :], cells[first + 2 :], strict=True):
+        if not line.startswith("|"):
+            break
+        rows.append(dict(zip(cells[first], row, strict=True)))
+    return rows
+
+
+def own_files():
+    """Return the configurations that the pages tell a reader to write: name to text."""
+    found = [block for page in PAGES for block in blocks(page, "yaml")]
+    named = [(re.match(r"# (\S+\.yaml)\n", block), block) for block in found]
+    return {name[1]: block for name, block in named if name}
+
+
+# Form
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_has_at_most_150_lines(page):
+    if page != GENERATED:
+        assert len(page.read_text().splitlines()) <= 150
+
+
+@each_page
+def test_links_and_their_anchors_resolve(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)", prose(file), re.M)
+            assert anchor in [re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles]
+
+
+def test_the_readme_links_every_page():
+    links = re.findall(r"\]\(docs/([^)#]+)\)", (REPO / "README.md").read_text())
+    assert {page.name for page in DOCS.glob("*.md")} <= set(links)
+
+
+@each_page
+def test_equations_hold_nothing_that_github_would_take_for_markdown(page):
+    text = re.sub(r"`[^`\n]*`", "", prose(page))
+    for paragraph in re.split(r"\n\n|\n(?=[|-])", text):
+        assert paragraph.count("$") % 2 == 0, paragraph
+        for formula in paragraph.split("$")[1::2]:
+            assert formula == formula.strip()
+            assert not re.search(r"\\[^A-Za-z]|[|<>*\n]|\W_|_[^\w{]", formula), formula
+
+
+# What the pages name
+
+
+def test_the_configuration_page_is_that_of_the_schema():
+    assert GENERATED.read_text() == reference.page(), "run: make docs"
+
+
+@each_page
+def test_files_that_a_page_names_are_there(page):
+    if page.name == "CHANGELOG.md":
+        return
+    tops = {path.name for path in REPO.iterdir()} - {"results", "logs", "resources"}
+    packages = {path.name for path in ROOT.iterdir()}
+    for span in spans(page):
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", span) and "/" in span:
+            first = span.split("/")[0]
+            if first in tops | packages and span != "config/tuned.yaml":
+                assert (REPO / span).exists() or (ROOT / span).exists(), span
+
+
+def test_the_library_is_as_the_architecture_page_says_and_nothing_imports_what_stands_later():
+    rows = table(DOCS / "architecture.md", "package or module")
+    order = [row["package or module"].strip("`") for row in rows]
+    modules = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "__main__"}
+    found = modules | {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert set(order) == found
+    for place, name in enumerate(order):
+        path = ROOT / name
+        for file in path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
+            parts = [module.split(".") for module in imports(file)]
+            later = [part for part in parts if len(part) > 1 and part[1] in order[place + 1 :]]
+            assert not later, f"{file} imports {later}"
+
+
+def test_every_column_and_table_of_the_results_is_explained():
+    names = " ".join(spans(DOCS / "results.md")).split()
+    columns = pd.read_csv(PUBLISHED / "metrics.csv", nrows=0).columns
+    grouped = {column.split(".")[0] + ".*" if "." in column else column for column in columns}
+    assert not grouped - set(names)
+    # An experiment that has every table, but for its grids.
+    every = {"datasets": [{"name": "gowalla"}, {"name": "s", "simulate": {}}], "grids": []}
+    tables, _ = contents(config.load(PAPER | every | {"tuned": {"datasets": {"s": {}}}}))
+    assert not set(tables) - set(names)
+
+
+@pytest.mark.parametrize("name", own_files())
+def test_configurations_that_a_reader_is_to_write_are_valid(name):
+    config.load(PAPER | yaml.safe_load(own_files()[name]))
+
+
+# What the pages tell to type
+
+
+def typed():
+    """Return every command of the shell blocks, with its page."""
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.splitlines():
+                if words := shlex.split(line, comments=True):
+                    yield pytest.param(words, True, id=f"{page.name}: {' '.join(words)}")
+        for span in spans(page):
+            if re.match(r"(recloss|snakemake|make|python -m|conda) [\w-]", span):
+                yield pytest.param(span.split(), False, id=f"{page.name}: `{span}`")
+
+
+def rule_names():
+    files = [REPO / "Snakefile", *(REPO / "workflow" / "rules").glob("*.smk")]
+    return {name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+
+
+def check_snakemake(words):
+    """Refuse options, keys, files and targets that are not there."""
+    takes = {"-n": 0, "--": 99, "--cores": 1, "--report": 1, "--workflow-profile": 1}
+    takes |= {"--configfile": 99, "--config": 99}
+    option, room = "--", 99
+    for word in words:
+        if word.startswith("-"):
+            assert word in takes, f"{word} is new: say here what it takes"
+            option, room = word, takes[word]
+            continue
+        if room == 0:
+            option = "--"
+        room -= 1
+        if option == "--configfile":
+            made = word == "config/tuned.yaml" or word in own_files()
+            assert made or (REPO / word).is_file(), word
+        elif option == "--config":
+            assert word.split("=")[0] in schema()["properties"], word
+        elif option == "--workflow-profile":
+            assert (REPO / word / "profile.yaml").is_file(), word
+        elif option == "--":
+            datasets = {dataset["name"] for dataset in PAPER["datasets"]}
+            assert word in rule_names() | datasets or word.startswith("results/"), word
+
+
+def check_recloss(words, whole):
+    """Parse a command as `recloss` does; of one that is only named, look its flags up."""
+    name, *arguments = words
+    assert name in COMMANDS
+    parser = argparse.ArgumentParser(prog=f"recloss {name}")
+    importlib.import_module(f"recloss.cli.{name}").add_arguments(parser)
+    if whole:
+        parser.parse_args(arguments)
+    for flag in (word for word in arguments if word.startswith("-")):
+        assert re.search(rf"(?<![\w-]){flag}(?![\w-])", parser.format_help()), flag
+
+
+@pytest.mark.parametrize(("words", "whole"), list(typed()))
+def test_commands_are_ones_that_exist(words, whole):
+    program, *rest = words
+    if words[:3] == ["python", "-m", "recloss"]:
+        program, rest = "recloss", words[3:] or ["train"]
+    if program == "recloss":
+        check_recloss(rest, whole)
+    elif program == "snakemake":
+        check_snakemake(rest)
+    elif program == "make":
+        assert re.search(rf"^{rest[0]}:", (REPO / "Makefile").read_text(), re.M)
+    elif words[:3] == ["python", "-m", "benchmarks"]:
+        from benchmarks.__main__ import PARTS
+
+        assert not rest[2:] or rest[2] in PARTS
+    elif program in ("conda", "pytest"):
+        assert all((REPO / word).exists() for word in rest if "/" in word)
+    else:
+        assert words == ["source", ".venv/bin/activate"]
+
+
+# What the pages say was found
+
+
+def rounded(value, like=".0000"):
+    """Write a number below 1 with as many digits as `like`, without its zero."""
+    return f"{value:.{len(like) - 1}f}"[1:]
+
+
+def numbers(text):
+    return set(re.findall(r"\d[\d,.]*\d|\d", text))
+
+
+def of_model(name):
+    """Return the rows of the reference run's tables that a model's name in a page means."""
+    model, _, value = name.replace(" at λ", ", λ").partition(", λ ")
+    if value:
+        grid = pd.read_csv(PUBLISHED / "tables" / "grid_lambda.csv")
+        return grid[(grid["loss"] == IDENTIFIERS[model]) & (grid["lambda"] == float(value))]
+    main = pd.read_csv(PUBLISHED / "tables" / "main.csv")
+    return main[main["loss"] == IDENTIFIERS[model]]
+
+
+def test_the_findings_of_the_readme_are_those_of_the_reference_run():
+    claims = pd.read_csv(PUBLISHED / "tables" / "claims.csv").set_index("claim")
+    rows = table(REPO / "README.md", "claim", "verdict")
+    assert [row["claim"].split()[0] for row in rows] == list(claims.index)
+    for row in rows:
+        found = claims.loc[row["claim"].split()[0]]
+        assert row["verdict"] == found["verdict"]
+        effects = re.findall(r": ([+-]\d+\.\d)%", found["sentence"])
+        if pd.notna(found["effect"]):
+            assert effects[0] == f"{100 * found['effect']:+.1f}"
+        assert re.findall(r"[+-]\d+\.\d(?= %)", row["because"].replace("−", "-")) == effects
+        if not effects:
+            counted = numbers(row["because"])
+            assert counted and counted <= numbers(found["sentence"])
+        for entry in row["Recall@20"].split(", "):
+            name, _, value = entry.rpartition(" ")
+            assert value == rounded(of_model(name)["recall@20"].mean()), entry
+
+
+def test_the_models_of_the_reference_page_are_those_of_its_run():
+    rows = table(DOCS / "reference-run.md", "model", "Recall@20")
+    for row in rows:
+        found = of_model(row["model"])
+        assert row["Recall@20"] == rounded(found["recall@20"].mean()), row
+        assert row["NDCG@20"] == rounded(found["ndcg@20"].mean()), row
+        seeds = found["seeds"].item() if "seeds" in found else len(found)
+        assert int(row["seeds"]) == seeds, row
+    main = pd.read_csv(PUBLISHED / "tables" / "main.csv")
+    assert {IDENTIFIERS.get(row["model"]) for row in rows} >= set(main["loss"])
+
+
+def test_the_grids_of_the_reference_page_are_those_of_its_run():
+    columns = {"λ": "lambda", "ε": "eps", "t": "temperature"}
+    for row in table(DOCS / "reference-run.md", "table", "model"):
+        grid = pd.read_csv(PUBLISHED / "tables" / f"{row['table'].strip('`')}.csv")
+        grid = grid[grid["loss"] == IDENTIFIERS[row["model"]]]
+        for letter, value in re.findall(r"(\w) ([\d.]+)(?=, [^\d])", row["at"]):
+            grid = grid[grid[columns[letter]] == float(value)]
+        letter, values = re.fullmatch(r"(?:.*, )?(\w) ([\d., ]+)", row["at"]).groups()
+        points = grid.groupby(columns[letter])["recall@20"]
+        assert [float(value) for value in values.split(", ")] == list(points.groups)
+        assert row["Recall@20"].split(", ") == [rounded(value) for value in points.mean()]
+        assert set(points.size()) == {int(row["seeds"])}
+
+
+def test_published_numbers_on_the_reference_page_are_those_of_its_run():
+    published = pd.read_csv(PUBLISHED / "tables" / "published.csv").set_index("name")
+    for row in table(DOCS / "reference-run.md", "name there"):
+        found = published.loc[row["name there"]]
+        theirs, ours = found["recall@20"], found["ours recall@20"]
+        assert float(row["published"]) == theirs
+        assert row["ours"] == ("" if pd.isna(ours) else rounded(ours, row["published"]))
+        for said in re.findall(r"[+−]\d\.\d(?= %)", row[""]):
+            assert said.replace("−", "-") == f"{100 * (ours / theirs - 1):+.1f}"
+    runs = len(pd.read_csv(PUBLISHED / "metrics.csv"))
+    assert f"{runs} runs" in (DOCS / "reference-run.md").read_text()
+
+
+# The examples, run
+
+
+def test_a_data_set_of_your_own_is_what_its_page_says(tmp_path):
+    folder, page = clone(tmp_path / "clone"), DOCS / "own-data.md"
+    entry = own_files()["shop.yaml"]
+    (folder / "shop.yaml").write_text(entry)
+    shop = folder / yaml.safe_load(entry)["datasets"][0]["path"]
+    shop.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    lists = [rng.permutation(30) for _ in range(20)]
+    for name, part in (("train", slice(0, 6)), ("test", slice(6, 8))):
+        lines = [" ".join(map(str, [user, *items[part]])) for user, items in enumerate(lists)]
+        (shop / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    (folder / "quick.yaml").write_text("{device: cpu, settings: {max_epochs: 1, negatives: 5}}")
+    call = ["--configfile", "shop.yaml", "quick.yaml", "--", "results/shop/metrics.csv"]
+    snakemake(folder, *call)
+    metrics = pd.read_csv(folder / "results/shop/metrics.csv")
+    others = {"ials", "ease", "popularity", "random"}
+    assert set(metrics["loss"]) == others | set(yaml.safe_load(entry)["losses"])
+    (shop / "test.txt").write_text("0 1 1\n")
+    printed = snakemake(folder, *call, ok=False)
+    (fault,) = (span for span in spans(page) if span.startswith("data/shop/test.txt:1: "))
+    assert f"error: {fault}" in printed
+
+
+def test_a_loss_of_your_own_is_what_its_page_says(tmp_path):
+    folder, page = clone(tmp_path / "clone"), DOCS / "own-loss.md"
+    (function,), (entry,) = blocks(page, "python"), blocks(page, "yaml")
+    losses = folder / "src/recloss/losses.py"
+    text = losses.read_text().replace("LOSSES: dict", f"{function}\n\nLOSSES: dict")
+    losses.write_text(text.replace("        bpr,\n", "        bpr,\n        hinge,\n"))
+    file = folder / "src/recloss/experiment/schema.yaml"
+    indented = textwrap.indent(entry, " " * 6)
+    file.write_text(file.read_text().replace("      bpr:\n", f"{indented}      bpr:\n"))
+    call = ["--configfile", TINY, "--config", "losses=[hinge]", "grids=[]"]
+    call += ["loss_settings={hinge: {margin: 0.3}}", "--", "results/tiny/report.html"]
+    snakemake(folder, *call)
+    assert "hinge" in (folder / "results/tiny/tables/main.html").read_text()
