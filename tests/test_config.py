@@ -1,6 +1,7 @@
 """The configuration: completed, refused with a path, expanded into runs."""
 
 import copy
+import shlex
 import warnings
 
 import pytest
@@ -71,7 +72,7 @@ def test_what_is_loaded_is_left_as_it_was():
 def test_the_papers_experiments_on_absent_data_sets_are_left_out():
     raw = PAPER | {"datasets": [{"name": "own", "path": "x"}]}
     full = config.load(raw)
-    assert [grid["name"] for grid in full["grids"]] == ["lambda_eps", "lambda", "temperature"]
+    assert [grid["name"] for grid in full["grids"]] == ["eps", "lambda", "lambda_eps", "temperature"]
     assert not list(inflation_runs(full))
 
 
@@ -123,7 +124,7 @@ REFUSED = [
     (("grids", 0, "over"), {"eps": [-1]}, "grids[0].over.eps: -1 is less than the minimum of 0"),
     (("grids", 0, "datasets"), ["x"], "grids[0].datasets: no data set 'x'; known: amazon"),
     (("grids", 0, "name"), "lambda", "grids[0].name: 'lambda' is used twice"),
-    (("grids", 0, "loss"), ["infonce_plus", "mine"], "grids[0].over: several losses vary in one"),
+    (("grids", 5, "loss"), ["infonce_plus", "mine"], "grids[5].over: several losses vary in one"),
     (("grids", 1, "loss"), ["mine_plus", "mine"], "over.lambda: mine has no such setting"),
     (("model_seeds",), {"slim": [1]}, "model_seeds: no loss 'slim'"),
     (("reproduce",), {"names": ["MF"]}, "reproduce.names: no model 'MF'; known: MF-CCL, BSL"),
@@ -135,6 +136,16 @@ REFUSED = [
     ),
     (("loss_settings", "mine_plus", "score"), "dot", "lambda 1.1 with score dot is unbounded"),
     (("run",), "a b", "run: 'a b' does not match"),
+    (
+        ("loss_settings", "debiased_ccl", "prior"),
+        {"rule": "more", "alpha": 1},
+        "debiased_ccl: prior: rule more takes k; it has alpha",
+    ),
+    (
+        ("loss_settings", "debiased_ccl", "prior"),
+        {"rule": "most"},
+        "prior.rule: 'most' is not allowed; allowed: more, share, constant, truth",
+    ),
 ]
 
 
@@ -150,7 +161,9 @@ def test_faults_are_refused_in_one_line_with_the_path(path, value, message):
 
 def test_lambda_one_allows_inner_products_and_l2_does_with_a_warning():
     def load(**settings):
-        config.load(changed(("loss_settings", "mine_plus"), settings) | {"grids": []})
+        own = [{"name": "own", "path": "x"}]  # without settings of its own
+        raw = changed(("loss_settings", "mine_plus"), settings)
+        config.load(raw | {"grids": [], "datasets": own})
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -177,6 +190,7 @@ def test_schema_and_losses_agree():
     assert loss_names() == list(LOSSES)
     for loss in LOSSES:
         own = set(loss_schema(loss)) - {"temperature", "extra_positives", "correct_logq"}
+        own -= {"prior", "estimator"}
         assert own == set(hyper_parameters(loss)) - {"temperature"}
         needs_extra = "extra" in data_arguments(loss)
         assert needs_extra == ("extra_positives" in loss_schema(loss))
@@ -184,6 +198,8 @@ def test_schema_and_losses_agree():
 
 def test_the_most_specific_setting_wins():
     raw = changed(("settings",), {"dim": 16, "negatives": 10, "dropout": 0.1})
+    for dataset in raw["datasets"]:
+        del dataset["loss_settings"]
     raw["datasets"][2] |= {
         "settings": {"negatives": 20, "dropout": 0.2},
         "loss_settings": {"mine_plus": {"lambda": 1.3}},
@@ -207,10 +223,10 @@ def test_the_paper_has_the_runs_that_its_counts_say():
     main, runs = list(main_runs(full)), every_run(full)
     assert len(main) == 3 * (12 * 5 + 5 + 1)  # losses, iALS, EASE
     grids = {grid["name"]: grid for grid in full["grids"]}
-    # 35 + 7 grid points a data set and seed, of which one each is the main table's own.
-    plus = [run for name in ("lambda_eps", "lambda") for run in grid_runs(full, grids[name])]
-    assert len(plus) == 3 * 3 * (35 + 7)
-    assert len(set(plus) - set(main)) == 3 * 3 * (35 + 7 - 2)
+    # 7 + 5 grid points a data set and seed, of which one each is the main table's own.
+    plus = [run for name in ("eps", "lambda") for run in grid_runs(full, grids[name])]
+    assert len(plus) == 3 * 3 * (7 + 5)
+    assert len(set(plus) - set(main)) == 3 * 3 * (7 + 5 - 2)
     assert len({run.path for run in runs}) == len(runs)
 
 
@@ -218,19 +234,30 @@ def test_a_grid_point_equal_to_the_main_table_is_the_same_run():
     full = config.load(PAPER)
     points = {
         tuple(r.settings[k] for k in ("lambda", "eps")): r
-        for r in grid_runs(full, full["grids"][0])
+        for r in grid_runs(full, next(g for g in full["grids"] if g["name"] == "lambda_eps"))
         if (r.dataset, r.seed) == ("gowalla", 0)
     }
-    assert points[1.1, 0].path == "train/gowalla/mf/infonce_plus/base/seed0"
-    assert points[0.9, 0.5].path == "train/gowalla/mf/infonce_plus/eps0.5_lambda0.9/seed0"
+    assert points[1.2, 0].path == "train/gowalla/mf/infonce_plus/base/seed0"
+    assert points[1.0, 1].path == "train/gowalla/mf/infonce_plus/eps1_lambda1.0/seed0"
+
+
+def test_a_prior_is_one_value_in_a_grid_in_a_path_and_in_flags():
+    full = config.load(PAPER)
+    grid = next(g for g in full["grids"] if g["name"] == "prior")
+    runs = [run for run in grid_runs(full, grid) if run.loss == "debiased_ccl"]
+    assert [run.variant for run in runs] == [
+        *("base", "priormore-k10", "priormore-k100", "priorshare-alpha1")
+    ]
+    words = shlex.split(as_flags(runs[1].settings))
+    assert words[words.index("--prior") + 1] == '{"rule": "more", "k": 10}'
 
 
 def test_flags_give_back_the_settings():
     import argparse
 
     settings = settings_for(config.load(PAPER), "gowalla", "debiased_ccl")
-    settings |= {"learning_rate": 3e-7, "floor": True}
+    settings |= {"learning_rate": 3e-7, "prior": {"rule": "share", "alpha": 0.5}}
     parser = argparse.ArgumentParser()
     add_setting_flags(parser)
-    given = parser.parse_args(as_flags(settings).split())
+    given = parser.parse_args(shlex.split(as_flags(settings)))
     assert settings_from_flags(given, "debiased_ccl") == settings

@@ -131,7 +131,8 @@ def library(tmp_path, monkeypatch):
 
 
 TRAINING = [
-    *("seeds", "losses", "train", "data.interactions", "data.arrays", "models.factorization"),
+    *("seeds", "losses", "train", "data.interactions", "data.arrays", "data.prior"),
+    "models.factorization",
     *("engine.sampling", "engine.scores", "engine.optim", "engine.ranking", "engine.device"),
     *("engine.kernels.cpu", "engine.kernels.cuda"),
 ]

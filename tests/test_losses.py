@@ -1,4 +1,4 @@
-"""The losses against hand-computed numbers, against autograd and against the five facts."""
+"""The losses against hand-computed numbers, against autograd and against what is known of them."""
 
 import doctest
 import inspect
@@ -8,11 +8,13 @@ from math import log
 
 import pytest
 import torch
+from conftest import interactions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from recloss import losses
+from recloss.data.prior import class_prior, row_weights
 from recloss.losses import LOSSES, data_arguments, hyper_parameters
 
 SETTINGS = {
@@ -23,14 +25,14 @@ SETTINGS = {
     "dcl": {},
     "mine": {},
     "mine_plus": {"lambda_": 1.2},
-    "debiased_infonce": {"tau": 0.1, "temperature": 0.2},
+    "debiased_infonce": {"lambda_n": 5.0, "temperature": 0.2},
     "mse": {"lambda_": 1.5},
-    "debiased_mse": {"lambda_": 1.5, "tau": 0.1},
+    "debiased_mse": {"lambda_": 1.5},
     "ccl": {"weight": 3.0, "margin": 0.2},
-    "debiased_ccl": {"weight": 3.0, "margin": 0.2, "tau": 0.1, "floor": False},
+    "debiased_ccl": {"lambda_n": 3.0, "margin": 0.2},
 }
 every_loss = pytest.mark.parametrize("name", SETTINGS)
-TWINS = {"debiased_infonce": "infonce", "debiased_mse": "mse", "debiased_ccl": "ccl"}
+DEBIASED = ("debiased_infonce", "debiased_mse", "debiased_ccl")
 
 
 def f64(values: list | float) -> Tensor:
@@ -39,12 +41,14 @@ def f64(values: list | float) -> Tensor:
 
 
 def draw(rows: int = 6, n: int = 5, m: int = 3, scale: float = 1.0, dtype=torch.float64) -> dict:
-    """Return random `pos`, `neg`, `extra` and the softmax's data; users 0 and 1 have two rows."""
+    """Return random scores, priors, weights, the softmax's data; users 0 and 1 have two rows."""
     rng = torch.Generator().manual_seed(0)
     shapes = {"pos": (rows,), "neg": (rows, n), "extra": (rows, m), "log_q": (rows, n)}
     normal = {k: torch.randn(s, generator=rng, dtype=torch.float64) for k, s in shapes.items()}
     scores = {k: (scale * v).to(dtype) for k, v in normal.items()}
-    return scores | {"group": torch.arange(rows) % (rows - 2)}
+    prior = 0.05 + 0.2 * torch.rand(rows, generator=rng, dtype=torch.float64).to(dtype)
+    of_user = {"prior": prior, "row_weight": 0.8 / prior}
+    return scores | of_user | {"group": torch.arange(rows) % (rows - 2)}
 
 
 def call(name: str, data: dict, **changed: object) -> Tensor:
@@ -56,7 +60,8 @@ def call(name: str, data: dict, **changed: object) -> Tensor:
 def gradients(name: str, data: dict, **changed: object) -> dict[str, Tensor]:
     """Return the loss and its gradient with respect to each of the scores it takes."""
     taken = ("pos", "neg", *data_arguments(name))
-    data = {k: v.clone().requires_grad_(v.is_floating_point()) for k, v in data.items()}
+    scores = ("pos", "neg", "extra", "log_q")
+    data = {k: v.clone().requires_grad_(k in scores) for k, v in data.items()}
     scores = [k for k in taken if k in data and data[k].requires_grad]
     loss = call(name, data, **changed)
     found = torch.autograd.grad(loss, [data[k] for k in scores])
@@ -121,17 +126,19 @@ def test_mine_plus_by_hand():
 
 
 def test_debiased_infonce_by_hand():
-    # g = (2 - 3/4) / (1/2) = 5/2 and (9/2 - 5/2) / (1/2) = 4, both above the floor e^-2
-    loss = losses.debiased_infonce(POS, NEG, extra=EXTRA, tau=0.5, temperature=0.5)
-    close(loss, (log((2 + 2 * 2.5) / 2) + log((3 + 2 * 4) / 3)) / 2)
+    # f = (2 - 3/4) / (1/2) = 5/2 and (9/2 - 5/4) / (3/4) = 13/3, both above the floor e^-2
+    chosen = {"prior": f64([0.5, 0.25]), "temperature": 0.5, "lambda_n": 3}
+    loss = losses.debiased_infonce(POS, NEG, extra=EXTRA, **chosen)
+    close(loss, (log((2 + 3 * 2.5) / 2) + log((3 + 3 * 13 / 3) / 3)) / 2)
 
 
-@pytest.mark.parametrize(("many", "g"), [(8.8, 0.6), (9.2, 0.5), (12.0, 0.5)])
-def test_debiased_infonce_by_hand_stops_at_the_floor(many, g):
+@pytest.mark.parametrize(("many", "f"), [(8.8, 0.6), (9.2, 0.5), (12.0, 0.5)])
+def test_debiased_infonce_by_hand_stops_at_the_floor(many, f):
     # mean e^extra of row 1 is 8.4, 8.6, 10: 2 (4.5 - 8.4 / 2) = 0.6, then 0.4 and -1; floor 1/2
     extra = f64([[1.0, 2.0], [8.0, many]]).log()
-    loss = losses.debiased_infonce(POS, NEG, extra=extra, tau=0.5, temperature=1 / log(2))
-    close(loss, (log((2 + 2 * 2.5) / 2) + log((3 + 2 * g) / 3)) / 2)
+    chosen = {"prior": f64([0.5, 0.5]), "temperature": 1 / log(2), "lambda_n": 2}
+    loss = losses.debiased_infonce(POS, NEG, extra=extra, **chosen)
+    close(loss, (log((2 + 2 * 2.5) / 2) + log((3 + 2 * f) / 3)) / 2)
 
 
 def test_mse_by_hand():
@@ -139,10 +146,13 @@ def test_mse_by_hand():
     close(losses.mse(POS_PLAIN, NEG_PLAIN, lambda_=3), (0.64 + 2.55) / 2)
 
 
+OF_USER = {"prior": f64([0.2, 0.1]), "row_weight": f64([5.0, 30.0])}
+
+
 def test_debiased_mse_by_hand():
-    # 0.25 + (3 / 0.8) (0.13 - 0.2 * 0.05) and 2.25 + (3 / 0.8) (0.1 - 0.2 * 0.2)
-    loss = losses.debiased_mse(POS_PLAIN, NEG_PLAIN, extra=EXTRA_PLAIN, lambda_=3, tau=0.2)
-    close(loss, (0.7 + 2.475) / 2)
+    # 5 (0.2 * 0.25 + 3 (0.13 - 0.2 * 0.05)) and 30 (0.1 * 2.25 + 3 (0.1 - 0.1 * 0.2))
+    loss = losses.debiased_mse(POS_PLAIN, NEG_PLAIN, extra=EXTRA_PLAIN, **OF_USER, lambda_=3)
+    close(loss, (2.05 + 13.95) / 2)
 
 
 def test_ccl_by_hand():
@@ -150,20 +160,13 @@ def test_ccl_by_hand():
     close(losses.ccl(POS_PLAIN, NEG_PLAIN, weight=10, margin=0.1), (2.5 + 3.5) / 2)
 
 
-@pytest.mark.parametrize(
-    ("tau", "floor", "expected"),
-    [
-        (0.2, False, (2.75 + 3.375) / 2),  # 0.5 + 12.5 (0.2 - 0.02), 1.5 + 12.5 (0.2 - 0.05)
-        (0.9, False, (11.5 - 1.0) / 2),  # 0.5 + 100 (0.2 - 0.09), 1.5 + 100 (0.2 - 0.225)
-        (0.9, True, (11.5 + 1.5) / 2),  # the second row's correction stops at 0
-    ],
-)
-def test_debiased_ccl_by_hand(tau, floor, expected):
-    chosen = {"weight": 10, "margin": 0.1, "tau": tau, "floor": floor}
-    close(losses.debiased_ccl(POS_PLAIN, NEG_PLAIN, extra=EXTRA_PLAIN, **chosen), expected)
+def test_debiased_ccl_by_hand():
+    # 5 (0.2 * 0.5 + 4 (0.2 - 0.2 * 0.1)) and 30 (0.1 * 1.5 + 4 (0.2 - 0.1 * 0.25))
+    chosen = {"lambda_n": 4, "margin": 0.1} | OF_USER
+    close(losses.debiased_ccl(POS_PLAIN, NEG_PLAIN, extra=EXTRA_PLAIN, **chosen), (4.1 + 25.5) / 2)
 
 
-# The five facts
+# What is known of them
 
 
 def same_gradients(one: dict, other: dict) -> None:
@@ -196,15 +199,74 @@ def test_fact_2_infonce_plus_one_one_is_infonce():
     torch.testing.assert_close(plus, info)
 
 
-@pytest.mark.parametrize(("debiased", "biased"), TWINS.items())
-def test_fact_2_tau_zero_is_the_biased_twin(debiased, biased):
+def test_fact_2_debiased_infonce_at_prior_zero_and_lambda_n_equal_to_n_is_infonce():
     data = draw(scale=3)
-    data["neg"] = data["neg"].clamp(-4.9, 4.9)  # above debiased InfoNCE's floor, as cosine / t is
-    data["extra"] *= 100  # so that any tau but 0 shows
-    one, other = gradients(debiased, data, tau=0.0), gradients(biased, data)
+    data["neg"] = data["neg"].clamp(-4.9, 4.9)  # above the floor, as cosine / t is
+    data["extra"] *= 100  # so that any prior but 0 shows
+    data["prior"] = torch.zeros_like(data["prior"])
+    one, other = gradients("debiased_infonce", data, lambda_n=5), gradients("infonce", data)
     torch.testing.assert_close(one["loss"], other["loss"])
     same_gradients(one, other)
     assert torch.equal(one["extra"], torch.zeros_like(one["extra"]))
+
+
+@pytest.mark.parametrize(("name", "twin"), [("debiased_ccl", "ccl"), ("debiased_mse", "mse")])
+def test_one_prior_for_all_and_the_mean_over_pairs_is_debiasing_with_one_over_tau_minus(name, twin):
+    """With tau for all and weight w tau / (1 - tau): the positive term plus w / (1 - tau) times the
+    corrected negative one, which is the form of Chuang et al. with a margin or a square.
+    """
+    data, tau, w = draw(), 0.3, 7.0
+    data |= {
+        "prior": torch.full((6,), tau).double(),
+        "row_weight": torch.full((6,), 1 / tau).double(),
+    }
+    weight = {"lambda_n" if twin == "ccl" else "lambda_": w * tau / (1 - tau)}
+    own = {"margin": 0.2} if twin == "ccl" else {}
+    term = (lambda y: (y - 0.2).relu().mean(1)) if twin == "ccl" else (lambda y: y.square().mean(1))
+    pos = 1 - data["pos"] if twin == "ccl" else (1 - data["pos"]).square()
+    corrected = (term(data["neg"]) - tau * term(data["extra"])) / (1 - tau)
+    close(call(name, data, **weight, **own), float((pos + w * corrected).mean()))
+
+
+def test_the_mean_over_rows_weighted_by_user_is_the_papers_mean_over_users():
+    """Eq. 19 and 23 with every pair, every item and every observed item enumerated."""
+    rng = torch.Generator().manual_seed(0)
+    y = torch.rand(4, 9, generator=rng, dtype=torch.float64)
+    observed = [[0], [1, 5], [2, 3, 8], [0, 4, 6, 7]]
+    train = interactions([(u, i) for u, items in enumerate(observed) for i in items], 4, 9)
+    prior = class_prior(train, {"rule": "more", "k": 2})
+    weight = row_weights(train, "per_user")
+    lambda_n, margin = 0.6, 0.4
+
+    def exact(positive, negative):
+        means = []
+        for u, items in enumerate(observed):
+            tau = (len(items) + 2) / 9
+            inner = tau * positive(y[u, items]).mean()
+            inner += lambda_n * (negative(y[u]).mean() - tau * negative(y[u, items]).mean())
+            means.append(inner)
+        return torch.stack(means).mean()
+
+    users = torch.from_numpy(train.users).long()
+    data = {
+        "pos": y[users, torch.from_numpy(train.items).long()],
+        "neg": y[users],
+        # Each user's items equally often, in rows of equal length.
+        "extra": torch.stack([y[u, observed[u] * (12 // len(observed[u]))] for u in users]),
+        "prior": torch.from_numpy(prior).double()[users],
+        "row_weight": torch.from_numpy(weight).double()[users],
+    }
+    scale = 9 / (len(train) / 4)  # |I| over the mean of |I_u+|
+    ccl = exact(lambda v: 1 - v, lambda v: (v - margin).relu())
+    mse = exact(lambda v: (1 - v).square(), torch.square)
+    found = call("debiased_ccl", data, lambda_n=lambda_n, margin=margin)
+    torch.testing.assert_close(found, scale * ccl, rtol=1e-6, atol=0)
+    found = call("debiased_mse", data, lambda_=lambda_n)
+    torch.testing.assert_close(found, scale * mse, rtol=1e-6, atol=0)
+    # Over pairs alike, users with many items count more: another number.
+    data["row_weight"] = torch.from_numpy(row_weights(train, "per_pair")).double()[users]
+    other = call("debiased_mse", data, lambda_=lambda_n)
+    assert abs(float(other / (scale * mse)) - 1) > 0.01
 
 
 def test_fact_3_mine_plus_pulls_with_one_and_pushes_with_lambda_softmax():
@@ -265,16 +327,14 @@ def test_fact_4_the_bounds_are_reached_where_all_scores_are_equal(pos, n):
     close(n * losses.bpr(pos, neg), n * log(2))
 
 
-def test_fact_5_debiased_ccl_only_corrects_positives_above_the_margin():
+def test_debiased_ccl_only_corrects_positives_above_the_margin():
     extra = f64([[0.3, 0.1], [-0.2, 0.6]])
-    data = {"pos": POS_PLAIN, "neg": NEG_PLAIN, "extra": extra}
-    found = gradients("debiased_ccl", data, weight=150.0, margin=0.2, tau=1e-3)
+    data = {"pos": POS_PLAIN, "neg": NEG_PLAIN, "extra": extra} | OF_USER
+    found = gradients("debiased_ccl", data, lambda_n=4.0, margin=0.2)
     above = f64([[1.0, 0.0], [0.0, 1.0]])
-    per_positive = 150 * 1e-3 / (1 - 1e-3)  # against 1 of the positive term
-    torch.testing.assert_close(found["pos"], f64([-1 / 2, -1 / 2]))
-    torch.testing.assert_close(found["extra"], -per_positive * above / 2 / 2)
-    biased = losses.ccl(POS_PLAIN, NEG_PLAIN, weight=150.0 / (1 - 1e-3), margin=0.2)
-    close(found["loss"], float(biased) - per_positive * (0.05 + 0.2) / 2)
+    share = OF_USER["prior"] * OF_USER["row_weight"] / 2  # of a row's positive term in the mean
+    torch.testing.assert_close(found["pos"], -share)
+    torch.testing.assert_close(found["extra"], -4 * share[:, None] * above / 2)
 
 
 # The softmax's groups and proposal
@@ -312,16 +372,14 @@ def test_log_q_changes_nothing_when_the_negatives_are_all_items_once():
 
 
 @every_loss
-@pytest.mark.parametrize("floor", [False, True])
-def test_gradients_agree_with_finite_differences(name, floor):
-    changed = {"floor": floor} if name == "debiased_ccl" else {}
+def test_gradients_agree_with_finite_differences(name):
     data = draw()
     margins = torch.cat([data["neg"].flatten(), data["extra"].flatten()]) - 0.2
     assert margins.abs().min() > 1e-3, "gradcheck would straddle the kink of a margin"
     taken = [k for k in ("pos", "neg", *data_arguments(name)) if k != "group"]
 
     def loss(*scores: Tensor) -> Tensor:
-        return call(name, data | dict(zip(taken, scores, strict=True)), **changed)
+        return call(name, data | dict(zip(taken, scores, strict=True)))
 
     assert torch.autograd.gradcheck(loss, [data[k].requires_grad_() for k in taken])
 
@@ -332,7 +390,10 @@ def test_debiased_infonce_at_the_floor_has_the_gradient_of_a_constant():
     floored = data["extra"].flatten() > 0
     assert (found["neg"][floored] == 0).all() and (found["extra"][floored] == 0).all()
     assert (found["neg"][~floored] != 0).all() and (found["extra"][~floored] != 0).all()
-    constant = log(5) - 1 / SETTINGS["debiased_infonce"]["temperature"]
+    constant = (
+        log(SETTINGS["debiased_infonce"]["lambda_n"])
+        - 1 / SETTINGS["debiased_infonce"]["temperature"]
+    )
     slope = -torch.sigmoid(constant - data["pos"][floored]) / 6
     torch.testing.assert_close(found["pos"][floored], slope)
 
@@ -343,7 +404,7 @@ def test_debiased_infonce_is_finite_where_the_difference_is_zero(value, tau):
     same = torch.full((1, 4), value)
     extra = torch.full((1, 2), value - (log(tau) if tau else 0))
     data = {"pos": torch.tensor([value]), "neg": same, "extra": extra}
-    found = gradients("debiased_infonce", data, tau=tau, temperature=0.01)
+    found = gradients("debiased_infonce", data | {"prior": torch.tensor([tau])}, temperature=0.01)
     assert all(v.isfinite().all() for v in found.values())
 
 
@@ -352,13 +413,15 @@ SIGNS = list(itertools.product([-1e3, 1e3], repeat=3))
 
 @every_loss
 @pytest.mark.parametrize(("pos", "neg", "extra"), [*SIGNS, ("random",) * 3])
-@pytest.mark.parametrize("at_zero", [False, True], ids=["", "eps and tau zero"])
+@pytest.mark.parametrize("at_zero", [False, True], ids=["", "eps and prior zero"])
 def test_huge_scores_give_finite_float32_values_and_gradients(name, pos, neg, extra, at_zero):
     data = draw(scale=1e3 if pos == "random" else 1.0)
     if pos != "random":
         data = data | {"pos": data["pos"] + pos, "neg": data["neg"] + neg}
         data["extra"] = data["extra"] + extra
-    zero = {k: 0.0 for k in ("eps", "tau") if at_zero and k in SETTINGS[name]}
+    zero = {"eps": 0.0} if at_zero and "eps" in SETTINGS[name] else {}
+    if at_zero:
+        data["prior"] = torch.zeros_like(data["prior"])
     double = gradients(name, data, **zero)
     single = {k: v.float() if v.is_floating_point() else v for k, v in data.items()}
     single = gradients(name, single, **zero)
@@ -415,7 +478,9 @@ def test_hyper_parameters_are_the_settings_without_the_trailing_underscore(name)
 
 
 def test_data_arguments_are_told_from_settings():
-    expected = dict.fromkeys(SETTINGS, ()) | dict.fromkeys(TWINS, ("extra",))
+    expected = dict.fromkeys(SETTINGS, ())
+    expected |= dict.fromkeys(DEBIASED, ("extra", "prior", "row_weight"))
+    expected["debiased_infonce"] = ("extra", "prior")
     expected["softmax"] = ("group", "log_q")
     assert {name: data_arguments(name) for name in SETTINGS} == expected
 

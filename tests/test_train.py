@@ -1,6 +1,7 @@
 """One training run: learning, stopping, resuming, failing."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -49,6 +50,8 @@ def same(one, other):
 def test_every_loss_learns_the_two_tastes(small_split, loss):
     # The negative term of the squared losses is made for catalogues a thousand times as large.
     changes = {"lambda": 2} if loss.endswith("mse") else {}
+    if loss == "debiased_infonce":
+        changes = {"lambda_n": 16}
     recalls = []
     for seed in range(3):  # with 60 test users one run in ten stops too early
         run = trainer(small_split, loss, seed, max_epochs=15, **changes)
@@ -113,6 +116,20 @@ def test_l2_on_rows_counts_every_looked_up_row(small_split):
     torch.testing.assert_close(run.batch_loss(64) - plain.batch_loss(64), 0.25 * rows / 64)
 
 
+@pytest.mark.parametrize("estimator", ["per_user", "per_pair"])
+def test_a_row_has_the_prior_and_the_weight_of_its_user(small_split, estimator):
+    chosen = {"estimator": estimator, "prior": {"rule": "more", "k": 3}, "temperature": 1}
+    run = trainer(small_split, "debiased_ccl", margin=-1.0, **chosen)
+    run.sampler.start(1)
+    users, ids = run.sampler.draw(64)
+    vectors = [torch.nn.functional.normalize(table, dim=1) for table in run.model()]
+    scores = (vectors[0][users, None] * vectors[1][ids.long()]).sum(2)
+    prior = (7 + 3) / 40  # every user has 7 train items of 40
+    negative, extra = ((scores[:, part] + 1).mean(1) for part in (slice(1, 17), slice(17, None)))
+    bracket = prior * (1 - scores[:, 0]) + 0.7 * (negative - prior * extra)
+    torch.testing.assert_close(run.batch_loss(64), (40 / 7 * bracket).mean())
+
+
 def test_dropout_after_normalisation_keeps_the_expected_score(small_split):
     run = trainer(small_split, dropout=0.5)
     vectors = torch.randn(4000, 8)
@@ -160,13 +177,32 @@ def drive(run, metrics):
 
 
 def test_a_plateau_lowers_the_rate_reloads_the_best_and_ends_after_patience(small_split):
-    run = trainer(small_split, max_epochs=20, learning_rate=1e-4, min_learning_rate=5e-6)
+    simplex = {"schedule": "plateau", "lr_factor": 0.1, "patience": 3, "min_learning_rate": 5e-6}
+    run = trainer(small_split, max_epochs=20, learning_rate=1e-4, **simplex)
     progress = drive(run, [0.1, 0.2, 0.1, 0.3, 0.2, 0.2, 0.2, 0.9])
     assert [row["learning_rate"] for row in progress.history] == pytest.approx(
         [1e-4, 1e-4, 1e-4, 1e-5, 1e-5, 5e-6, 5e-6]
     )
     assert progress.best_epoch == 4
     assert (run.model.users == 4).all()
+
+
+def test_the_papers_schedule_halves_the_rate_on_a_plateau_and_ends_below_the_lowest(small_split):
+    changes = {"learning_rate": 1e-4, "min_learning_rate": 2e-5, "patience": 1, "max_epochs": 20}
+    run = trainer(small_split, schedule="reduce", lr_factor=0.5, **changes)
+    progress = drive(run, [0.1, 0.2, 0.1, 0.3, 0.2, 0.2, 0.9])
+    assert [row["learning_rate"] for row in progress.history] == pytest.approx(
+        [1e-4, 1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5]
+    )
+    assert progress.best_epoch == 4
+    assert (run.model.users == 4).all()  # the best at the end, but on the way it goes on as it is
+    patient = drive(
+        trainer(small_split, schedule="reduce", **changes | {"patience": 2, "max_epochs": 5}),
+        [0.3, 0.2, 0.1, 0.2, 0.1],
+    )
+    assert [row["learning_rate"] for row in patient.history] == pytest.approx(
+        [1e-4, 1e-4, 1e-4, 5e-5, 5e-5]
+    )
 
 
 def test_a_constant_rate_only_stops(small_split):
@@ -258,18 +294,20 @@ def test_an_absent_device_is_refused():
 
 def command(folder, *flags):
     data = ["--data", folder / "split.npz", "--manifest", folder / "split.json"]
-    fast = as_flags(FAST).split()
+    fast = shlex.split(as_flags(FAST))
     arguments = [*data, "--out", folder / "out", "--device", "cpu", "--threads", 1, *fast, *flags]
     return [sys.executable, "-m", "recloss", "train", *map(str, arguments)]
 
 
 def test_the_command_line_trains_without_a_workflow(small_split, tmp_path):
     write(tmp_path, small_split, "small", "published", 0.1, 0)
-    flags = ("--loss", "debiased_ccl", "--tau", "1e-2", "--checkpoint", tmp_path / "c.pt")
+    flags = ("--loss", "debiased_ccl", "--lambda-n", "1e-2", "--checkpoint", tmp_path / "c.pt")
+    flags += ("--prior", '{"rule": "more", "k": 3}')
     flags += ("--deterministic", "true")
     subprocess.run(command(tmp_path, *flags), check=True)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["settings"]["tau"] == 0.01
+    assert metrics["settings"]["lambda_n"] == 0.01
+    assert metrics["settings"]["prior"] == {"rule": "more", "k": 3}
     assert metrics["dataset"] == "small"
     assert 0 < metrics["best_epoch"] <= metrics["epochs"] <= 8
     with np.load(tmp_path / "out" / "per_user.npz", allow_pickle=False) as arrays:
@@ -293,6 +331,11 @@ def test_the_command_line_trains_without_a_workflow(small_split, tmp_path):
         (("--loss", "mine", "--dim", "0"), "--dim: 0 is less than the minimum of 1"),
         (("--loss", "mine", "--data", "nowhere.npz"), "nowhere.npz: no such file"),
         (("--loss", "mine_plus", "--score", "dot"), "lambda 1.1 with score dot is unbounded"),
+        (
+            ("--loss", "debiased_ccl", "--prior", '{"rule": "share", "k": 1}'),
+            "takes alpha; it has k",
+        ),
+        (("--loss", "debiased_ccl", "--prior", '{"rule": "truth"}'), "rule truth needs simulated"),
     ],
 )
 def test_a_wrong_command_line_is_one_clear_line(small_split, tmp_path, flags, message):

@@ -1,23 +1,25 @@
-r"""The losses of arXiv 2312.08520 and 2312.08517: one pure function each, on a matrix of scores.
+r"""The losses of arXiv 2312.08520: one pure function each, on a matrix of scores.
 
 A row is one observed pair (u, i): its score y_ui, its N sampled negatives j, its M extra positives
-k of the same user, all already divided by the temperature t (CCL has none).
+k of the same user, all already divided by the temperature t (CCL and MSE have none). Equations are
+numbered as in that paper.
 
     pos    (B,)    y_ui
     neg    (B, N)  y_uj
-    extra  (B, M)  y_uk, for the debiased losses; tau is the share of positives among the negatives
+    extra  (B, M)  y_uk, for the debiased losses
+    prior  (B,)    tau_u+, the class prior of the row's user: the share of all items that u likes
+    row_weight (B,)  what a row counts in the debiased CCL and MSE: see `debiased_mean`
     group  (B,)    int64 in [0, B), the user of a row; rows of one user share a value
     log_q  (B, N)  log of the probability q_j that one draw of the sampler gives item j
 
 Each returns the mean over the batch, a scalar. Nothing waits for the device or has a shape that
-depends on data, so a step can be captured in a CUDA graph. Forms that the reports' summaries do not
-spell out and that are derived here are marked so.
+depends on data, so a step can be captured in a CUDA graph.
 
 >>> pos, neg = torch.tensor([0.5, 0.25]), torch.tensor([[0.0, 0.5], [-0.5, 0.25]])
 >>> mine_plus(pos, neg, lambda_=1.1)
 tensor(-0.2514)
 >>> hyper_parameters("mine_plus"), data_arguments("debiased_infonce")
-(('lambda',), ('extra',))
+(('lambda',), ('extra', 'prior'))
 """
 
 import inspect
@@ -35,18 +37,19 @@ def log_mean_exp(y: Tensor) -> Tensor:
 
 
 def bpr(pos: Tensor, neg: Tensor) -> Tensor:
-    """Bayesian personalised ranking: mean_j softplus(y_uj - y_ui).
+    """Bayesian personalised ranking: mean_j log(1 + e^{y_uj - y_ui}).
 
-    The other usual form sums over j: N times this, a scale to which Adam is blind.
+    Eq. 1 sums over j: N times this, a scale to which Adam is blind.
     """
     return softplus(neg - pos[:, None]).mean()
 
 
 def softmax(pos: Tensor, neg: Tensor, *, group: Tensor, log_q: Tensor | None = None) -> Tensor:
-    """Sampled softmax: -log sum_{i of u} e^{y_ui} / (e^{y_ui} + sum_j e^{y_uj}), mean over users.
+    """Sampled softmax, Eq. 3, mean over users.
 
-    The log stands outside the sum over the batch's positives of one user. `log_q` subtracts
-    log(N q_j) from y_uj (logQ correction), which makes sum_j e^{y_uj} unbiased for all items.
+    -log sum_{i in I_u+} e^{y_ui} / (e^{y_ui} + sum_j e^{y_uj}), I_u+ being the batch's positives of
+    u. `log_q` subtracts log(N q_j) from y_uj (logQ correction), which makes sum_j e^{y_uj} unbiased
+    for all items.
     """
     if log_q is not None:
         neg = neg - (math.log(neg.shape[1]) + log_q)
@@ -60,26 +63,23 @@ def softmax(pos: Tensor, neg: Tensor, *, group: Tensor, log_q: Tensor | None = N
 
 
 def infonce(pos: Tensor, neg: Tensor) -> Tensor:
-    """InfoNCE: -y_ui + log(e^{y_ui} + sum_j e^{y_uj}), that is softplus(log sum_j - y_ui)."""
+    """InfoNCE, Eq. 5: -log e^{y_ui} / (e^{y_ui} + sum_j e^{y_uj}), the negatives from all items."""
     return softplus(neg.logsumexp(1) - pos).mean()
 
 
 def infonce_plus(pos: Tensor, neg: Tensor, *, lambda_: float, eps: float) -> Tensor:
-    """InfoNCE+ (arXiv 2312.08520): -y_ui + lambda log(eps e^{y_ui} + sum_j e^{y_uj})."""
+    """InfoNCE+, Eq. 6: -y_ui + lambda log(eps e^{y_ui} + sum_j e^{y_uj})."""
     log_eps = math.log(eps) if eps else -math.inf
     return (lambda_ * torch.logaddexp(pos + log_eps, neg.logsumexp(1)) - pos).mean()
 
 
 def dcl(pos: Tensor, neg: Tensor) -> Tensor:
-    """Decoupled contrastive loss (Yeh et al. 2022, arXiv 2110.06848): -y_ui + log sum_j e^{y_uj}.
-
-    InfoNCE+ at lambda = 1, eps = 0.
-    """
+    """Decoupled contrastive loss (Yeh et al. 2022, arXiv 2110.06848), Eq. 7: InfoNCE+ at (1, 0)."""
     return (neg.logsumexp(1) - pos).mean()
 
 
 def mine(pos: Tensor, neg: Tensor) -> Tensor:
-    """MINE (Belghazi et al. 2018, arXiv 1801.04062): -y_ui + log( (1/N) sum_j e^{y_uj} ).
+    """MINE (Belghazi et al. 2018, arXiv 1801.04062), Eq. 9: -y_ui + log mean_j e^{y_uj}.
 
     The negatives j are drawn from all items, observed ones included.
     """
@@ -87,45 +87,90 @@ def mine(pos: Tensor, neg: Tensor) -> Tensor:
 
 
 def mine_plus(pos: Tensor, neg: Tensor, *, lambda_: float) -> Tensor:
-    """MINE+ (arXiv 2312.08520): -y_ui + lambda log( (1/N) sum_j e^{y_uj} )."""
+    """MINE+, Eq. 10, up to a constant: -y_ui + lambda log mean_j e^{y_uj}."""
     return (lambda_ * log_mean_exp(neg) - pos).mean()
 
 
 def debiased_infonce(
-    pos: Tensor, neg: Tensor, *, extra: Tensor, tau: float, temperature: float
+    pos: Tensor,
+    neg: Tensor,
+    *,
+    extra: Tensor,
+    prior: Tensor,
+    lambda_n: float,
+    temperature: float,
 ) -> Tensor:
-    """Debiased InfoNCE (arXiv 2312.08517; Chuang et al. 2020, arXiv 2007.00224).
+    """Debiased InfoNCE, Eq. 16: -log e^{y_ui} / (e^{y_ui} + lambda_n f).
 
-    -y_ui + log(e^{y_ui} + N g_u),
-    g_u = max{ (mean_j e^{y_uj} - tau mean_k e^{y_uk}) / (1 - tau), e^{-1/t} }, t = `temperature`.
+    f = max{ (mean_j e^{y_uj} - tau_u+ mean_k e^{y_uk}) / tau_u-, e^{-1/t} }, tau_u- = 1 - tau_u+,
+    t = `temperature`; the floor is printed as e^{1/t}, the text says e^{-1/t}. lambda_n = N is the
+    form of Chuang et al. 2020 (arXiv 2007.00224).
     """
     log_floor = -1 / temperature
+    log_complement = (-prior).log1p()
     a = log_mean_exp(neg)
-    b = log_mean_exp(extra) + (math.log(tau) if tau else -math.inf)
+    b = log_mean_exp(extra) + prior.log()
     # e^a - e^b = e^a (1 - e^{b-a}). Rows at the floor get a harmless b - a *before* the log:
     # `where` does not stop the NaN that an infinite slope times zero would send back.
-    above = a > torch.logaddexp(b, torch.full_like(b, math.log1p(-tau) + log_floor))
+    above = a > torch.logaddexp(b, log_complement + log_floor)
     log_difference = a + (-torch.where(above, b - a, -1.0).expm1()).log()
-    log_g = torch.where(above, log_difference - math.log1p(-tau), log_floor)
-    return softplus(math.log(neg.shape[1]) + log_g - pos).mean()
+    log_f = torch.where(above, log_difference - log_complement, log_floor)
+    return softplus(math.log(lambda_n) + log_f - pos).mean()
+
+
+def debiased_mean(
+    positive: Tensor,
+    drawn: Tensor,
+    observed: Tensor,
+    *,
+    prior: Tensor,
+    row_weight: Tensor,
+    lambda_n: float,
+) -> Tensor:
+    """Return the mean over rows of the bracket of Eq. 19 and Eq. 23 times `row_weight`.
+
+    tau_u+ positive + lambda_n ( drawn - tau_u+ observed ), each (B,): the term of the positive, and
+    the means of the negative term over drawn items and over extra positives. Rows are pairs drawn
+    uniformly from the observed ones. With row_weight = |I| / |I_u+| the mean is unbiased for the
+    papers' mean over users, times |I| over the mean of |I_u+|; with one weight for all rows it is
+    the bracket's mean over pairs, in which heavy users count more.
+    """
+    return (row_weight * (prior * positive + lambda_n * (drawn - prior * observed))).mean()
 
 
 def mse(pos: Tensor, neg: Tensor, *, lambda_: float) -> Tensor:
-    """Squared error: (1 - y_ui)^2 + lambda mean_j y_uj^2 (derived form)."""
+    """Squared error, Eq. 20: (1 - y_ui)^2 + lambda mean_j y_uj^2."""
     return ((1 - pos).square() + lambda_ * neg.square().mean(1)).mean()
 
 
-def debiased_mse(pos: Tensor, neg: Tensor, *, extra: Tensor, lambda_: float, tau: float) -> Tensor:
-    """Debiased squared error (arXiv 2312.08517, derived form).
+def debiased_mse(
+    pos: Tensor,
+    neg: Tensor,
+    *,
+    extra: Tensor,
+    prior: Tensor,
+    row_weight: Tensor,
+    lambda_: float,
+) -> Tensor:
+    """Debiased squared error, Eq. 22 and 23, estimated by `debiased_mean`.
 
-    (1 - y_ui)^2 + (lambda / (1 - tau)) ( mean_j y_uj^2 - tau mean_k y_uk^2 )
+    E_u E_i { tau_u+ (1 - y_ui)^2 + lambda ( mean_j y_uj^2 - tau_u+ mean_k y_uk^2 ) }
     """
-    unobserved = (neg.square().mean(1) - tau * extra.square().mean(1)) / (1 - tau)
-    return ((1 - pos).square() + lambda_ * unobserved).mean()
+    return debiased_mean(
+        (1 - pos).square(),
+        neg.square().mean(1),
+        extra.square().mean(1),
+        prior=prior,
+        row_weight=row_weight,
+        lambda_n=lambda_,
+    )
 
 
 def ccl(pos: Tensor, neg: Tensor, *, weight: float, margin: float) -> Tensor:
-    """Cosine contrastive loss (SimpleX, arXiv 2109.12613): (1 - y_ui) + w mean_j [y_uj - m]_+."""
+    """Cosine contrastive loss (SimpleX, arXiv 2109.12613), Eq. 17.
+
+    (1 - y_ui) + w mean_j [y_uj - m]_+
+    """
     return ((1 - pos) + weight * relu(neg - margin).mean(1)).mean()
 
 
@@ -134,19 +179,23 @@ def debiased_ccl(
     neg: Tensor,
     *,
     extra: Tensor,
-    weight: float,
+    prior: Tensor,
+    row_weight: Tensor,
+    lambda_n: float,
     margin: float,
-    tau: float,
-    floor: bool,
 ) -> Tensor:
-    """Debiased CCL (arXiv 2312.08520 and 2312.08517, derived form).
+    """Debiased CCL, Eq. 19, estimated by `debiased_mean`.
 
-    (1 - y_ui) + (w / (1 - tau)) ( mean_j [y_uj - m]_+ - tau mean_k [y_uk - m]_+ );
-    `floor` keeps the second term of each row at 0 or above.
+    E_u { tau_u+ E_i (1 - y_ui) + lambda_n ( E_j [y_uj - m]_+ - tau_u+ E_k [y_uk - m]_+ ) }
     """
-    observed, drawn = relu(extra - margin).mean(1), relu(neg - margin).mean(1)
-    unobserved = (drawn - tau * observed) / (1 - tau)
-    return ((1 - pos) + weight * (relu(unobserved) if floor else unobserved)).mean()
+    return debiased_mean(
+        1 - pos,
+        relu(neg - margin).mean(1),
+        relu(extra - margin).mean(1),
+        prior=prior,
+        row_weight=row_weight,
+        lambda_n=lambda_n,
+    )
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -167,7 +216,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     )
 }
 
-DATA = ("extra", "group", "log_q")
+DATA = ("extra", "prior", "row_weight", "group", "log_q")
 
 
 def _keywords(name: str) -> list[str]:

@@ -1,5 +1,6 @@
 """One training run: a loss, a data set, a seed; from split arrays to the best tables."""
 
+import functools
 import json
 import math
 import time
@@ -15,6 +16,7 @@ from torch.nn.functional import embedding
 
 from recloss import seeds
 from recloss.data.interactions import Split
+from recloss.data.prior import class_prior, row_weights
 from recloss.engine import ranking, sampling
 from recloss.engine.optim import Adam
 from recloss.engine.ranking import Ranking, dot_scores, means
@@ -58,6 +60,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         say: Callable[[str], None] = lambda line: None,
+        truth: np.ndarray | None = None,
     ) -> None:
         self.split, self.loss, self.settings = split, loss, settings
         self.seed, self.device, self.say = seed, device, say
@@ -82,6 +85,12 @@ class Trainer:
         self.losses = torch.zeros(self.steps, device=device)  # of the epoch's steps
         self._graph: torch.cuda.CUDAGraph | None = None
         self._ranking: dict[bool, Ranking] = {}
+        of_user = {}  # what a row has of its user
+        if "prior" in data_arguments(loss):
+            of_user["prior"] = class_prior(train, s["prior"], truth)
+        if "row_weight" in data_arguments(loss):
+            of_user["row_weight"] = row_weights(train, s["estimator"])
+        self.of_user = {name: torch.from_numpy(v).to(device) for name, v in of_user.items()}
         keyword = {"lambda": "lambda_"}
         self.parameters = {keyword.get(name, name): s[name] for name in hyper_parameters(loss)}
         self.progress = Progress(learning_rate=s["learning_rate"])
@@ -107,6 +116,10 @@ class Trainer:
             "log_q": lambda: (
                 self.sampler.log_q[ids[:, 1 : 1 + negatives]] if s["correct_logq"] else None
             ),
+        }
+        data |= {
+            name: functools.partial(table.index_select, 0, users)
+            for name, table in self.of_user.items()
         }
         arguments = {name: data[name]() for name in data_arguments(self.loss)}
         loss = LOSSES[self.loss](pos[:, 0], neg, **arguments, **self.parameters)
@@ -232,7 +245,7 @@ class Trainer:
         on_test = len(self.split.valid.users) == 0
         saved = time.monotonic()
         cost = 0.0
-        while p.epoch < s["max_epochs"] and p.stale < s["patience"]:
+        while p.epoch < s["max_epochs"] and not self._ended():
             started = time.monotonic()
             if s["schedule"] == "cosine":  # Loshchilov & Hutter, arXiv 1608.03983, without restarts
                 floor, share = s["min_learning_rate"], p.epoch / s["max_epochs"]
@@ -254,6 +267,12 @@ class Trainer:
                 self._save(checkpoint, fingerprint)
                 saved, cost = time.monotonic(), time.monotonic() - now
         self.model.load_state_dict(self.best)
+
+    def _ended(self) -> bool:
+        s, p = self.settings, self.progress
+        if s["schedule"] == "reduce":
+            return p.learning_rate < s["min_learning_rate"]
+        return p.stale >= s["patience"]
 
     def _after_evaluation(
         self, loss: float, metrics: dict[str, float], watched: dict[str, float]
@@ -282,7 +301,10 @@ class Trainer:
             self.best = self._copy_tables()
             return
         p.stale += 1
-        if s["schedule"] == "plateau":
+        if s["schedule"] == "reduce" and p.stale >= s["patience"]:
+            p.learning_rate *= s["lr_factor"]
+            p.stale = 0
+        elif s["schedule"] == "plateau":
             p.learning_rate = max(p.learning_rate * s["lr_factor"], s["min_learning_rate"])
             self.model.load_state_dict(self.best)
 

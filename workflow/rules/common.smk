@@ -98,6 +98,18 @@ def setting_flags(wildcards):
     return as_flags(training_run(wildcards).settings)
 
 
+def truth_of_prior(wildcards):
+    """The truth of a simulated data set, if the loss takes its class prior from there."""
+    prior = training_run(wildcards).settings.get("prior", {})
+    if prior.get("rule") != "truth" or wildcards.dataset not in simulated_names():
+        return []
+    return ancient(rules.simulate.output.truth)
+
+
+def truth_flag(wildcards, input):
+    return f"--truth {input.truth}" if input.truth else ""
+
+
 def training_memory(wildcards, input):
     """Memory of a job that trains a loss or a linear model, in MB."""
     with open(input.manifest) as file:

@@ -15,6 +15,7 @@ rule train:
     input:
         arrays=ancient(split_arrays),
         manifest=split_manifest,
+        truth=truth_of_prior,
     output:
         metrics="<results>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}/metrics.json",
         history="<results>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}/history.csv",
@@ -36,12 +37,13 @@ rule train:
     params:
         code=code_hash("recloss.cli.train"),
         flags=setting_flags,
+        truth=truth_flag,
     shell:
         # The checkpoint is no output: Snakemake deletes those before it runs a job again.
         "recloss train --data {input.arrays} --manifest {input.manifest}"
         " --loss {wildcards.loss} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --out $(dirname {output.metrics}) --checkpoint $(dirname {output.metrics})/checkpoint.pt"
-        " --device {resources.device} --threads {threads} {params.flags} 2>&1 | tee {log}"
+        " --device {resources.device} --threads {threads} {params.truth} {params.flags} 2>&1 | tee {log}"
 
 
 rule control:

@@ -30,6 +30,8 @@ NAMES = {
     # settings
     "lambda": "λ",
     "eps": "ε",
+    "lambda_n": "λₙ",
+    "prior": "prior τ⁺",
     "tau": "τ⁺",
     "kappa": "κ",
     "nu": "ν",

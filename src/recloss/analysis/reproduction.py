@@ -3,6 +3,7 @@
 import pandas as pd
 
 from recloss.experiment import published
+from recloss.experiment.schema import label_of
 
 PROTOCOL = "published"
 
@@ -23,7 +24,7 @@ def compare(metrics: pd.DataFrame) -> pd.DataFrame:
         ]
         for key, value in (row.settings or {}).items():
             column = f"settings.{key}"
-            runs = runs[runs[column] == value] if column in runs else runs[:0]
+            runs = runs[runs[column] == label_of(value)] if column in runs else runs[:0]
         if row.settings is None or runs.empty:
             found.append({"seeds": 0})
             continue
@@ -31,5 +32,5 @@ def compare(metrics: pd.DataFrame) -> pd.DataFrame:
         found.append(ours | {"seeds": len(runs), "path": runs["path"].iloc[0]})
     columns = ["ours recall@20", "ours ndcg@20", "seeds", "path"]
     ours = pd.DataFrame(found, columns=columns)
-    text = [", ".join(f"{k} {v}" for k, v in (s or {}).items()) for s in rows["settings"]]
+    text = [", ".join(f"{k} {label_of(v)}" for k, v in (s or {}).items()) for s in rows["settings"]]
     return rows.assign(protocol=PROTOCOL, settings=text).join(ours)

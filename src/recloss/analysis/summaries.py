@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recloss.experiment.schema import label_of
+
 
 def tidy_row(path: str, experiments: str, record: dict[str, Any]) -> dict[str, Any]:
     """Return a run's row of metrics.csv; nested keys are flattened, as in `settings.dim`."""
     row: dict[str, Any] = {"path": path, "experiments": experiments}
     for key, value in record.items():
         if isinstance(value, dict):
-            row |= {f"{key}.{name}": entry for name, entry in value.items()}
+            row |= {f"{key}.{name}": label_of(entry) for name, entry in value.items()}
         else:
             row[key] = value
     return row

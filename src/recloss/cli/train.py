@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loss", required=True, choices=loss_names(), help="the loss")
     options.add_run(parser)
     parser.add_argument(
+        "--truth", type=Path, help="truth.npz of `recloss simulate`, for the prior's rule truth"
+    )
+    parser.add_argument(
         "--checkpoint", type=Path, help="file to resume from and to keep up to date"
     )
     flags.add_setting_flags(parser)
@@ -32,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     import torch  # more than a second, which help and faults of the flags need not wait for
 
-    from recloss.data.arrays import load_split
+    from recloss.data.arrays import load_split, read_truth
     from recloss.engine.device import keep_memory, peak_memory_mb, pick_device, use_threads
     from recloss.experiment import record
     from recloss.experiment.code import code_hash
@@ -62,6 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.seed,
         device,
         say=lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True),
+        truth=arguments.truth and read_truth(arguments.truth, manifest["n_items"]).mean(1),
     )
     text = json.dumps([identity, device.type], sort_keys=True)
     trainer.run(arguments.checkpoint, hashlib.sha256(text.encode()).hexdigest())

@@ -4,13 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from recloss.analysis.debiasing import write_rows
 from recloss.analysis.truth import judge
 from recloss.cli import options
-from recloss.data.arrays import load_split
+from recloss.data.arrays import load_split, read_truth
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +23,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Judge the runs."""
     a = arguments
     split, dataset = load_split(a.data), json.loads(a.manifest.read_text())["dataset"]
-    with np.load(a.truth, allow_pickle=False) as arrays:
-        bits = np.unpackbits(arrays["truth"], axis=1, count=split.train.n_items)
-    liked = torch.from_numpy(bits.astype(bool))
+    liked = torch.from_numpy(read_truth(a.truth, split.train.n_items))
     rows = (entry for folder in a.runs for entry in judge(folder, split, liked))
     write_rows(a.out, ({"dataset": dataset} | entry for entry in rows))

@@ -47,6 +47,12 @@ def unpack(path: str | Path, *names: str) -> tuple[Interactions, ...]:
     return tuple(Interactions(users, items, *counts) for users, items in pairs)
 
 
+def read_truth(path: str | Path, n_items: int) -> np.ndarray:
+    """Return which items each user truly likes, bool (U, I), from a truth.npz of `simulate`."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return np.unpackbits(arrays["truth"], axis=1, count=n_items).astype(bool)
+
+
 def read_arrays(path: str | Path) -> tuple[Interactions, Interactions]:
     """Return (train, test) from an interactions.npz of `prepare`."""
     return unpack(path, "train", "test")

@@ -1,6 +1,7 @@
 """Settings as flags of a command line, and back."""
 
 import argparse
+import shlex
 from typing import Any
 
 from recloss.experiment.schema import (
@@ -22,10 +23,12 @@ from recloss.files import ReclossError
 
 
 def as_flags(settings: dict[str, Any]) -> str:
-    """Return settings as the command line of `recloss train`."""
-    return " ".join(
-        f"--{key.replace('_', '-')} {text_of(value)}" for key, value in settings.items()
-    )
+    """Return settings as the command line of `recloss train`, quoted for a shell."""
+    words = []
+    for key, value in settings.items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{key.replace('_', '-')}", *(shlex.quote(text_of(v)) for v in values)]
+    return " ".join(words)
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, backbone: str = BACKBONE) -> None:

@@ -13,6 +13,7 @@ from recloss.experiment.schema import (
     LINEAR,
     backbone_of,
     default_settings,
+    label_of,
     loss_names,
     loss_schema,
     model_schema,
@@ -65,7 +66,7 @@ class Run:
 
 def variant_name(changes: dict[str, Any]) -> str:
     """Name a variant by what differs from the main table, e.g. `eps0.5_lambda0.9`; else `base`."""
-    return "_".join(f"{key}{value}" for key, value in sorted(changes.items())) or "base"
+    return "_".join(f"{key}{label_of(value)}" for key, value in sorted(changes.items())) or "base"
 
 
 def main_runs(config: dict[str, Any]) -> Iterator[Run]:

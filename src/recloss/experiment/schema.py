@@ -15,6 +15,8 @@ from recloss.files import ReclossError
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first, in C, where libyaml is
 
+# The rules of a class prior (`data.prior`) and the parameter that each takes.
+PRIOR_RULES = {"more": "k", "share": "alpha", "constant": "tau", "truth": None}
 BACKBONE = "mf"
 LINEAR = "linear"
 CONTROL = "control"
@@ -142,13 +144,33 @@ def check_settings(loss: str, settings: dict[str, Any], where: str) -> None:
             f"{where}: correct_logq needs one proposal q for all users, exclude_positives "
             "makes one per user; use one of the two"
         )
+    if "prior" in settings:
+        _check_prior(settings["prior"], where)
+
+
+def _check_prior(prior: dict[str, Any], where: str) -> None:
+    """Refuse a prior whose rule and parameter do not fit."""
+    needed = PRIOR_RULES[prior["rule"]]
+    given = [key for key in prior if key != "rule"]
+    if given != ([needed] if needed else []):
+        takes = f"takes {needed}" if needed else "takes nothing else"
+        raise ReclossError(
+            f"{where}: prior: rule {prior['rule']} {takes}; it has {', '.join(given) or 'nothing'}"
+        )
 
 
 def text_of(value: Any) -> str:
     """Return a setting as a flag's text, which `value_of` reads."""
-    if isinstance(value, list):
-        return " ".join(map(text_of, value))
+    if isinstance(value, dict):
+        return json.dumps(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def label_of(value: Any) -> Any:
+    """Return a setting as metrics.csv and a variant's name have it: a prior as `more-k5`."""
+    if not isinstance(value, dict):
+        return value
+    return "-".join(f"{'' if key == 'rule' else key}{entry}" for key, entry in value.items())
 
 
 def value_of(text: str) -> Any:

@@ -13,6 +13,7 @@ from recloss.analysis.names import header, name_of
 from recloss.analysis.stats import kind
 from recloss.experiment.schema import backbone_of
 from recloss.files import atomic
+from recloss.report.tables import tick
 
 COLOURS = {"plain": "#3b6ea8", "debiased": "#d98032", "linear": "#4f9a6b", "control": "#9aa0a6"}
 STYLE = {
@@ -93,8 +94,8 @@ def grid_figure(points: pd.DataFrame, over: list[str], metric: str = "recall@20"
     for axis, name in zip(axes, names, strict=True):
         table = means[name]
         image = axis.imshow(table, cmap="viridis", aspect="auto", origin="lower")
-        axis.set_xticks(range(shape[1]), [f"{x:g}" for x in table.columns])
-        axis.set_yticks(range(shape[0]), [f"{y:g}" for y in table.index])
+        axis.set_xticks(range(shape[1]), [tick(x) for x in table.columns])
+        axis.set_yticks(range(shape[0]), [tick(y) for y in table.index])
         axis.set_xlabel(header(columns))
         axis.set_ylabel(header(rows))
         axis.spines[:].set_visible(False)
@@ -121,12 +122,12 @@ def _curves(points: pd.DataFrame, key: str, metric: str, names: list[str]) -> Fi
     # Evenly spaced whatever they are: negatives are doubled, class priors start at zero.
     values = sorted(points[key].unique())
     for axis, name in zip(axes, names, strict=True):
-        axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+        axis.set_xticks(range(len(values)), [tick(value) for value in values])
         for loss, colour in zip(losses, plt.get_cmap("tab10").colors * 2, strict=False):
             mine = points[(points["dataset"] == name) & (points["loss"] == loss)]
             groups = mine.groupby(key)[metric]
             mean, spread = groups.mean(), groups.std(ddof=1).fillna(0)
-            label = f"{name_of(loss)}: {mean.max():.4f} at {mean.idxmax():g}"
+            label = f"{name_of(loss)}: {mean.max():.4f} at {tick(mean.idxmax())}"
             places = [values.index(value) for value in mean.index]
             axis.errorbar(places, mean, yerr=spread, color=colour, marker="o", ms=4, label=label)
             axis.plot(values.index(mean.idxmax()), mean.max(), "o", color=colour, ms=8, mfc="none")

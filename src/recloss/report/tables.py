@@ -1,11 +1,13 @@
 """Tables for readers: the numbers as CSV, and the same formatted as HTML and LaTeX."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from recloss.analysis.names import header, name_of
+from recloss.experiment.schema import label_of
 from recloss.files import atomic
 
 BOLD = "font-weight: bold;"
@@ -13,7 +15,7 @@ UNDERLINED = "text-decoration: underline;"
 IDENTIFIERS = ("dataset", "loss", "model", "inequality")  # columns whose cells have a name
 GREEK = {"λ": "lambda", "ε": "epsilon", "τ": "tau", "κ": "kappa", "ν": "nu", "α": "alpha"}
 LATEX = str.maketrans(
-    {"_": r"\_", "±": r"$\pm$", "⁺": "$^+$", "₀": "$_0$"}
+    {"_": r"\_", "±": r"$\pm$", "⁺": "$^+$", "₀": "$_0$", "ₙ": "$_n$"}
     | {letter: rf"$\{name}$" for letter, name in GREEK.items()}
 )
 
@@ -55,8 +57,13 @@ def grid_display(points: pd.DataFrame, over: list[str]) -> Styler:
     frame = points.groupby(keys)[["recall@20", "ndcg@20"]].mean().reset_index()
     frame = frame.sort_values(["dataset", "recall@20"], ascending=[True, False])
     return frame.style.hide(axis="index").format(
-        dict.fromkeys(over, "{:g}") | {"recall@20": "{:.4f}", "ndcg@20": "{:.4f}"}
+        dict.fromkeys(over, tick) | {"recall@20": "{:.4f}", "ndcg@20": "{:.4f}"}
     )
+
+
+def tick(value: Any) -> str:
+    """Return a setting as an axis or a table of a grid shows it."""
+    return f"{value:g}" if isinstance(value, float | int) else str(value)
 
 
 def data_display(table: pd.DataFrame) -> Styler:
@@ -128,7 +135,9 @@ def inflation_display(table: pd.DataFrame) -> Styler:
 def tuning_display(table: pd.DataFrame) -> Styler:
     """Return the tuning for readers: the settings in one cell, the spread over the grid."""
     shown = table.assign(
-        settings=[", ".join(f"{k} {v}" for k, v in entry.items()) for entry in table["settings"]]
+        settings=[
+            ", ".join(f"{k} {label_of(v)}" for k, v in entry.items()) for entry in table["settings"]
+        ]
     )
     formats = dict.fromkeys(("best", "median", "worst"), "{:.4f}") | {"seconds": "{:,.0f}"}
     return shown.style.hide(axis="index").format(formats)
