@@ -15,8 +15,8 @@ def class_prior(
 
     rule: {"rule": "more", "k": K} for (|I_u+| + K) / |I|, {"rule": "share", "alpha": a} for
     (1 + a) |I_u+| / |I| (arXiv 2312.08520; |I_u+| counts train items), {"rule": "constant", "tau":
-    t}, or {"rule": "truth"} for `truth` (U,), the true share of liked items. Raises `ReclossError` where a user's prior is 1 or more, and where
-    the truth is not known.
+    t}, or {"rule": "truth"} for `truth` (U,), the true share of liked items. Raises `ReclossError`
+    where a user's prior is 1 or more, and where the truth is not known.
     """
     share = train.counts() / train.n_items
     name = rule["rule"]
