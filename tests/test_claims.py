@@ -3,87 +3,113 @@
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from conftest import REPO
 
-from recloss.analysis import claims
+from recloss.analysis import claims, verdicts
+from recloss.analysis.stats import Comparison
 from recloss.experiment import config
 
-TINY = yaml.safe_load((REPO / "tests/config/tiny.yaml").read_text())
 NOTHING = pd.DataFrame()
+COLUMNS = ["path", "experiments", "dataset", "loss", "seed", "recall@20", "ndcg@20"]
 
 
 class Experiment:
     """Runs made of per-user values, without training."""
 
-    def __init__(self, folder, **changes):
-        self.folder, self.rows = folder, []
-        raw = {"datasets": [{"name": "one", "simulate": {}}], "run": "x", "grids": []}
+    def __init__(self, folder, name="one", **changes):
+        self.folder, self.name, self.rows = folder, name, []
+        dataset = {"name": name} | ({} if name == "gowalla" else {"simulate": {}})
+        raw = {"datasets": [dataset], "run": "x", "grids": []}
         raw["claims"] = {"min_users": 100} | changes.pop("claims", {})
         self.config = config.load(raw | changes)
 
     def run(self, loss, value, seeds=3, experiments="main", noise=0.01, users=300, **settings):
-        """Add a run per seed in which users have about `value`."""
+        """Add a run per seed in which users have about `value`, in NDCG@20 half of it."""
         for seed in range(seeds):
             path = f"run{len(self.rows)}"
             (self.folder / path).mkdir()
             rng = np.random.default_rng(seed)  # noise shared by models: a paired design
             values = value * (1 + rng.normal(0, noise, users))
-            np.savez(self.folder / path / "per_user.npz", **{"recall@20": values})
-            row = {"path": path, "experiments": experiments, "dataset": "one", "loss": loss}
-            row |= {"seed": seed, "recall@20": values.mean()}
+            kept = {"recall@20": values, "ndcg@20": values / 2}
+            np.savez(self.folder / path / "per_user.npz", **kept)
+            row = {"path": path, "experiments": experiments, "dataset": self.name, "loss": loss}
+            row |= {"seed": seed} | {metric: v.mean() for metric, v in kept.items()}
             self.rows.append(row | {f"settings.{k}": v for k, v in settings.items()})
 
-    def judge(self, debiasing=NOTHING, bounds=NOTHING):
+    def grid(self, loss, key, values, **options):
+        """Add a grid's runs, {setting: value of the metric}, to those of the grid `g`."""
+        for setting, value in values.items():
+            self.run(loss, value, experiments="grid:g", **options | {key: setting})
+
+    def judge(self, claim, debiasing=NOTHING, bounds=NOTHING):
+        """Return the claim's verdict and its rows, by part and metric."""
         metrics = pd.DataFrame(self.rows) if self.rows else pd.DataFrame(columns=COLUMNS)
-        evidence = claims.Evidence(metrics, self.folder, self.config, debiasing, bounds)
-        return claims.judge(evidence).set_index("claim")
+        evidence = verdicts.Evidence(metrics, self.folder, self.config, debiasing, bounds)
+        table = claims.judge(evidence)
+        rows = table[table["claim"] == claim]
+        own = rows[rows["dataset"] == self.name]
+        assert own["verdict"].nunique() == 1
+        return own["verdict"].iloc[0], rows.reset_index(drop=True)
 
 
-COLUMNS = ["path", "experiments", "dataset", "loss", "seed", "recall@20"]
-TEMPERATURES = {"name": "t", "loss": ["infonce", "mine_plus"], "over": {"temperature": [0.1, 0.2]}}
+def grid(loss, key, values):
+    return {"name": "g", "loss": loss, "over": {key: list(values)}}
+
+
+TEMPERATURES = grid(["infonce", "mine_plus"], "temperature", [0.1, 0.2])
 
 
 def with_temperatures(tmp_path, mine_plus, infonce, **options):
     """C1 with a grid: values at temperatures 0.1, of the main table too, and 0.2."""
     experiment = Experiment(tmp_path, grids=[TEMPERATURES])
     for loss, values in (("mine_plus", mine_plus), ("infonce", infonce)):
-        for t, value, parts in zip((0.1, 0.2), values, ("main grid:t", "grid:t"), strict=True):
+        for t, value, parts in zip((0.1, 0.2), values, ("main grid:g", "grid:g"), strict=True):
             experiment.run(loss, value, experiments=parts, temperature=t, **options)
-    return experiment.judge().loc["C1"]
+    return experiment.judge("C1")
 
 
 def test_c1_holds_if_mine_plus_wins_at_equal_and_at_best_temperatures(tmp_path):
-    row = with_temperatures(tmp_path, (0.22, 0.2), (0.18, 0.2))
-    assert row["verdict"] == "holds"
-    assert row["effect"] == pytest.approx(0.22 / 0.18 - 1, rel=0.01)
-    assert row["ci_low"] <= row["effect"] <= row["ci_high"]
-    assert "each at its best temperature (0.1 and 0.2): +10.0% Recall@20" in row[
-        "sentence"
-    ].lower().replace("recall", "Recall")
+    verdict, rows = with_temperatures(tmp_path, (0.22, 0.2), (0.18, 0.2))
+    assert verdict == "holds"
+    assert list(rows["metric"]) == ["recall@20", "ndcg@20"] * 2
+    first = rows.iloc[0]
+    assert first["effect"] == pytest.approx(0.22 / 0.18 - 1, rel=0.01)
+    assert first["ci_low"] <= first["effect"] <= first["ci_high"]
+    assert rows["sentence"][2].startswith(
+        "Each at its best temperature (0.1 and 0.2): +10.0% Recall@20"
+    )
 
 
 def test_c1_holds_in_part_if_the_gain_vanishes_at_best_temperatures(tmp_path):
-    assert with_temperatures(tmp_path, (0.2, 0.2), (0.18, 0.2))["verdict"] == "holds in part"
+    assert with_temperatures(tmp_path, (0.2, 0.2), (0.18, 0.2))[0] == "holds in part"
 
 
 def test_c1_does_not_hold_if_infonce_is_as_good(tmp_path):
-    assert with_temperatures(tmp_path, (0.2, 0.2), (0.2, 0.2))["verdict"] == "does not hold"
+    assert with_temperatures(tmp_path, (0.2, 0.2), (0.2, 0.2))[0] == "does not hold"
+
+
+def test_a_claim_of_which_a_part_has_no_runs_holds_so_far_and_names_it(tmp_path):
+    experiment = Experiment(tmp_path)
+    experiment.run("mine_plus", 0.22)
+    experiment.run("infonce", 0.2)
+    verdict, rows = experiment.judge("C1")
+    assert verdict == "holds so far"
+    assert list(rows["part_verdict"]) == ["holds"] * 2 + ["not enough runs"] * 2
+    assert rows["sentence"][2] == "Each at its best temperature (? and ?): no runs."
 
 
 def test_c1_is_undecided_if_the_interval_is_wide(tmp_path):
-    experiment = Experiment(tmp_path, grids=[TEMPERATURES])
+    experiment = Experiment(tmp_path)
     generator = np.random.default_rng(0)
     for loss in ("mine_plus", "infonce"):
-        for t, parts in ((0.1, "main grid:t"), (0.2, "grid:t")):
-            experiment.run(loss, 0.2, experiments=parts, temperature=t)
-            for row in experiment.rows[-3:]:  # users disagree, models do not
-                values = generator.exponential(0.2, 300)
-                values *= 0.2 / values.mean()
-                np.savez(tmp_path / row["path"] / "per_user.npz", **{"recall@20": values})
-    row = experiment.judge().loc["C1"]
-    assert row["verdict"] == "not enough runs"
-    assert "undecided" in row["sentence"]
+        experiment.run(loss, 0.2)
+        for row in experiment.rows[-3:]:  # users disagree, models do not
+            values = generator.exponential(0.2, 300)
+            values *= 0.2 / values.mean()
+            kept = {"recall@20": values, "ndcg@20": values}
+            np.savez(tmp_path / row["path"] / "per_user.npz", **kept)
+    verdict, rows = experiment.judge("C1")
+    assert verdict == "not enough runs"
+    assert rows["sentence"][0].endswith("; undecided.")
 
 
 @pytest.mark.parametrize(
@@ -91,52 +117,114 @@ def test_c1_is_undecided_if_the_interval_is_wide(tmp_path):
     [({"seeds": 2}, "a verdict takes 3 seeds"), ({"users": 50}, "a verdict takes 100 users")],
 )
 def test_few_seeds_or_users_give_no_verdict(tmp_path, options, said):
-    row = with_temperatures(tmp_path, (0.1, 0.1), (0.2, 0.2), **options)
-    assert row["verdict"] == "not enough runs"
-    assert said in row["sentence"]
-
-
-GRIDS = [
-    {"name": "le", "loss": "infonce_plus", "over": {"lambda": [1.0, 1.1], "eps": [0, 1]}},
-    {"name": "l", "loss": "mine_plus", "over": {"lambda": [0.9, 1.1, 1.5]}},
-]
+    verdict, rows = with_temperatures(tmp_path, (0.1, 0.1), (0.2, 0.2), **options)
+    assert verdict == "not enough runs"
+    assert said in rows["sentence"][0]
 
 
 @pytest.mark.parametrize(
-    ("best_infonce_plus", "best_mine_plus", "verdict"),
+    ("claim", "one", "other", "printed"),
     [
-        ((1.1, 0), 1.1, "holds"),
-        ((1.1, 1), 1.1, "holds in part"),
-        ((1.0, 0), 1.1, "holds in part"),
-        ((1.0, 1), 1.5, "does not hold"),
+        ("C1", "mine_plus", "infonce", 0.1853 / 0.1645 - 1),
+        ("C2", "mine", "infonce", 0.1693 / 0.1645 - 1),
+        ("C5", "debiased_ccl", "ccl", 0.1842 / 0.1817 - 1),
     ],
 )
-def test_c2_asks_where_the_best_point_lies(tmp_path, best_infonce_plus, best_mine_plus, verdict):
-    experiment = Experiment(tmp_path, grids=GRIDS)
-    for point in ((1.0, 0), (1.0, 1), (1.1, 0), (1.1, 1)):
-        settings = {"lambda": point[0], "eps": point[1]}
-        value = 0.3 if point == best_infonce_plus else 0.2
-        experiment.run("infonce_plus", value, experiments="grid:le", **settings)
-    for weight in (0.9, 1.1, 1.5):
-        value = 0.3 if weight == best_mine_plus else 0.2
-        experiment.run("mine_plus", value, experiments="grid:l", **{"lambda": weight})
-    assert experiment.judge().loc["C2", "verdict"] == verdict
+@pytest.mark.parametrize(("times", "size"), [(1, "as printed"), (0.5, "smaller"), (2, "larger")])
+def test_the_printed_effect_is_put_beside_ours(tmp_path, claim, one, other, printed, times, size):
+    """`smaller` and `larger` say how our effect lies to the printed one."""
+    experiment = Experiment(tmp_path, "gowalla")
+    experiment.run(other, 0.2, noise=0)
+    experiment.run(one, 0.2 * (1 + times * printed), noise=1e-6)
+    row = experiment.judge(claim)[1].iloc[0]
+    assert row["printed"] == pytest.approx(printed)
+    assert row["size"] == size or (times == 1 and abs(row["effect"] - printed) < 1e-5)
+    assert f"printed {printed:+.1%}" in row["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0, 2, "as printed"), (2, 3, "larger"), (-1, 0, "smaller")]
+)
+def test_size_says_how_ours_lies_to_the_printed_effect(low, high, expected):
+    comparison = Comparison((low + high) / 2, low, high, 0.01, 3, 300)
+    assert verdicts.size(verdicts.Part("x", "recall@20", comparison, printed=1.0)) == expected
+
+
+@pytest.mark.parametrize(
+    ("claim", "loss", "key", "values", "verdict"),
+    [
+        ("C3", "infonce_plus", "eps", {0: 0.3, 0.5: 0.2, 1: 0.1}, "holds"),
+        ("C3", "infonce_plus", "eps", {0: 0.2, 0.5: 0.3, 1: 0.1}, "does not hold"),
+        ("C4", "mine_plus", "lambda", {0.9: 0.2, 1.1: 0.25, 1.2: 0.3, 1.3: 0.2}, "holds"),
+        ("C4", "mine_plus", "lambda", {0.9: 0.2, 1.1: 0.25, 1.2: 0.3, 1.3: 0.4}, "does not hold"),
+        ("C7", "debiased_infonce", "lambda_n", {50: 0.2, 200: 0.3, 800: 0.1}, "holds"),
+        ("C7", "debiased_infonce", "lambda_n", {50: 0.1, 200: 0.2, 800: 0.3}, "holds in part"),
+    ],
+)
+def test_claims_on_where_a_grid_is_best(tmp_path, claim, loss, key, values, verdict):
+    experiment = Experiment(tmp_path, grids=[grid(loss, key, values)])
+    experiment.grid(loss, key, values)
+    assert experiment.judge(claim)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("of_negatives", "of_positives", "verdict"),
+    [
+        ({10: 0.1, 800: 0.2}, {1: 0.2, 50: 0.201}, "holds"),
+        ({10: 0.2, 800: 0.2}, {1: 0.2, 50: 0.201}, "holds in part"),
+        ({10: 0.1, 800: 0.2}, {1: 0.2, 50: 0.3}, "holds in part"),
+    ],
+)
+def test_c6_asks_for_gains_by_negatives_and_for_little_by_positives(
+    tmp_path, of_negatives, of_positives, verdict
+):
+    both = ["debiased_ccl", "debiased_infonce"]
+    grids = [grid(both, "negatives", of_negatives), grid(both, "extra_positives", of_positives)]
+    experiment = Experiment(tmp_path, "gowalla", grids=[grids[0], grids[1] | {"name": "m"}])
+    for loss in both:
+        experiment.grid(loss, "negatives", of_negatives)
+        for m, value in of_positives.items():
+            experiment.run(loss, value, experiments="grid:m", extra_positives=m)
+    found, rows = experiment.judge("C6")
+    assert found == verdict
+    # Figure 2: .184 at 800 over .138 at 10.
+    assert rows["printed"][0] == pytest.approx(0.184 / 0.138 - 1)
 
 
 @pytest.mark.parametrize(
     ("gains", "verdict"),
-    [
-        ((1.1, 1.1, 1.1), "holds"),
-        ((1.1, 1.0, 0.9), "holds in part"),
-        ((0.9, 1.0, 1.0), "does not hold"),
-    ],
+    [((1.1, 1.1), "holds"), ((1.1, 1.0), "holds in part"), ((0.9, 1.0), "does not hold")],
 )
-def test_c3_compares_every_twin(tmp_path, gains, verdict):
+def test_c5_compares_both_twins(tmp_path, gains, verdict):
     experiment = Experiment(tmp_path)
-    for twin, gain in zip(("ccl", "mse", "infonce"), gains, strict=True):
+    for twin, gain in zip(("ccl", "infonce"), gains, strict=True):
         experiment.run(twin, 0.2)
         experiment.run(f"debiased_{twin}", 0.2 * gain)
-    assert experiment.judge().loc["C3", "verdict"] == verdict
+    assert experiment.judge("C5")[0] == verdict
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(1.005, "holds"), (1.1, "does not hold")])
+def test_c11_asks_for_a_small_gain(tmp_path, gain, verdict):
+    experiment = Experiment(tmp_path)
+    experiment.run("mse", 0.2)
+    experiment.run("debiased_mse", 0.2 * gain)
+    assert experiment.judge("C11")[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("recall", "rank", "verdict"), [(0.35, 1, "holds"), (0.1, 11, "does not hold")]
+)
+def test_c10_ranks_ours_among_the_models_of_table_1(tmp_path, recall, rank, verdict):
+    experiment = Experiment(tmp_path, "gowalla")
+    experiment.run("mine_plus", recall)
+    experiment.run("debiased_ccl", recall / 2)
+    found, rows = experiment.judge("C10")
+    assert found == verdict
+    assert f"would be number {rank} and" in rows["sentence"][0]
+
+
+def test_c10_has_nothing_to_compare_with_on_other_data(tmp_path):
+    assert Experiment(tmp_path).judge("C10")[0] == "not enough runs"
 
 
 def certificate(model, passed, name="half-step"):
@@ -159,20 +247,20 @@ def certificate(model, passed, name="half-step"):
         ({}, "not enough runs"),
     ],
 )
-def test_c4_asks_the_certificates(tmp_path, passed, verdict):
+def test_c8_asks_the_certificates(tmp_path, passed, verdict):
     rows = pd.DataFrame([certificate(model, text) for model, text in passed.items()])
-    row = Experiment(tmp_path).judge(debiasing=rows).loc["C4"]
-    assert row["verdict"] == verdict
-    assert ("Failed" in row["sentence"]) == ("False" in passed.values())
+    found, table = Experiment(tmp_path).judge("C8", debiasing=rows)
+    assert found == verdict
+    assert ("Failed" in table["sentence"][0]) == ("False" in passed.values())
 
 
 @pytest.mark.parametrize(
     ("violated", "verdict"), [(0, "holds"), (3, "does not hold"), (None, "not enough runs")]
 )
-def test_c5_counts_violated_bounds(tmp_path, violated, verdict):
+def test_c9_counts_violated_bounds(tmp_path, violated, verdict):
     row = {"dataset": "one", "model": "bpr", "violated": violated, "pairs": 10}
     bounds = NOTHING if violated is None else pd.DataFrame([row])
-    assert Experiment(tmp_path).judge(bounds=bounds).loc["C5", "verdict"] == verdict
+    assert Experiment(tmp_path).judge("C9", bounds=bounds)[0] == verdict
 
 
 def test_p_values_are_corrected_over_data_sets(tmp_path):
@@ -180,9 +268,14 @@ def test_p_values_are_corrected_over_data_sets(tmp_path):
     experiment = Experiment(tmp_path, datasets=both)
     for loss, value in (("mine_plus", 0.22), ("infonce", 0.2)):
         experiment.run(loss, value)
-    single = experiment.judge()
+    p = experiment.judge("C1")[1].query("dataset == 'one'")["p_value"].iloc[0]
     for row in [dict(row) for row in experiment.rows]:
         experiment.rows.append(row | {"dataset": "two"})
-    corrected = experiment.judge()
-    p = single.loc["C1", "p_value"].iloc[0]
-    assert corrected.loc["C1", "p_value"].tolist() == pytest.approx([2 * p, 2 * p])
+    rows = experiment.judge("C1")[1]
+    corrected = rows[(rows["metric"] == "recall@20") & rows["p_value"].notna()]["p_value"]
+    assert corrected.tolist() == pytest.approx([2 * p, 2 * p])
+
+
+def test_every_claim_has_a_test_and_a_place_in_the_report():
+    assert set(claims.CLAIMS) == {f"C{n}" for n in range(1, 12)}
+    assert set(claims.CLAIMS) == set(claims.COMPARED) | set(claims.OTHERS)

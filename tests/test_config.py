@@ -72,7 +72,12 @@ def test_what_is_loaded_is_left_as_it_was():
 def test_the_papers_experiments_on_absent_data_sets_are_left_out():
     raw = PAPER | {"datasets": [{"name": "own", "path": "x"}]}
     full = config.load(raw)
-    assert [grid["name"] for grid in full["grids"]] == ["eps", "lambda", "lambda_eps", "temperature"]
+    assert [grid["name"] for grid in full["grids"]] == [
+        "eps",
+        "lambda",
+        "lambda_eps",
+        "temperature",
+    ]
     assert not list(inflation_runs(full))
 
 
@@ -139,7 +144,7 @@ REFUSED = [
     (
         ("loss_settings", "debiased_ccl", "prior"),
         {"rule": "more", "alpha": 1},
-        "debiased_ccl: prior: rule more takes k; it has alpha",
+        "loss_settings.debiased_ccl: prior: rule more takes k; it has alpha",
     ),
     (
         ("loss_settings", "debiased_ccl", "prior"),
@@ -246,7 +251,7 @@ def test_a_prior_is_one_value_in_a_grid_in_a_path_and_in_flags():
     grid = next(g for g in full["grids"] if g["name"] == "prior")
     runs = [run for run in grid_runs(full, grid) if run.loss == "debiased_ccl"]
     assert [run.variant for run in runs] == [
-        *("base", "priormore-k10", "priormore-k100", "priorshare-alpha1")
+        *("priormore-k0", "priormore-k10", "base", "priorshare-alpha1")
     ]
     words = shlex.split(as_flags(runs[1].settings))
     assert words[words.index("--prior") + 1] == '{"rule": "more", "k": 10}'

@@ -143,7 +143,7 @@ def test_data_sets_with_the_same_verdict_share_a_row(tmp_path):
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "tables/claims.csv", index=False)
     (claim,) = page.claims_of(tmp_path)
-    assert [(row["dataset"], row["verdict"]) for row in claim["rows"]] == [
+    assert [(row["datasets"], row["verdict"]) for row in claim["rows"]] == [
         ("a, c", "holds"),
         ("b", "does not hold"),
     ]

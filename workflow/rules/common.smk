@@ -229,6 +229,7 @@ def experiments():
         "main": runs.main_runs(config),
         "control": runs.control_runs(config),
         "inflation": runs.inflation_runs(config),
+        "readings": runs.reading_runs(config),
         "reproduce": runs.reproduction_runs(config),
     }
     parts |= {f"grid:{g['name']}": runs.grid_runs(config, g) for g in config["grids"]}

@@ -1,7 +1,7 @@
 """Experiments beside the main table: tuning, lower bounds, inflation, published numbers, claims.
 
 REQUIRED INPUTS: metrics.csv and history.csv, the trials, bounds.csv of each data set, debiasing.csv.
-OUTPUTS: config/tuned.yaml; <results>/tables/{bounds,inflation,tuning,published,claims}.*.
+OUTPUTS: config/tuned.yaml; <results>/tables/{bounds,inflation,tuning,published,paper,readings,claims}.*.
 """
 
 
@@ -125,6 +125,55 @@ rule published_table:
         published=published.text(),
     notebook:
         "../notebooks/published.py.ipynb"
+
+
+rule paper_table:
+    """Remake the paper's Table 2 beside its own numbers."""
+    input:
+        metrics=rules.aggregate.output.metrics,
+    output:
+        multiext("<results>/tables/paper", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/paper.html",
+            caption="../../report/captions/paper.rst",
+            category="2 Main results",
+            labels={"result": "the paper's Table 2", "format": "table"},
+        ),
+    log:
+        notebook="<logs>/notebooks/paper.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=rendering("notebooks/paper.py.ipynb"),
+        published=published.text(),
+    notebook:
+        "../notebooks/paper.py.ipynb"
+
+
+rule readings_table:
+    """Say which reading of the paper's settings comes nearest to its numbers."""
+    input:
+        metrics=rules.aggregate.output.metrics,
+    output:
+        multiext("<results>/tables/readings", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/readings.html",
+            caption="../../report/captions/readings.rst",
+            category="2 Main results",
+            labels={"result": "readings", "format": "table"},
+        ),
+    log:
+        notebook="<logs>/notebooks/readings.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=rendering("notebooks/readings.py.ipynb"),
+        published=published.text(),
+        readings=config["readings"],
+    notebook:
+        "../notebooks/readings.py.ipynb"
 
 
 rule claims:

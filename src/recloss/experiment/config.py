@@ -11,6 +11,7 @@ import jsonschema
 from recloss.data import sources
 from recloss.experiment.runs import every_run, published_rows
 from recloss.experiment.schema import (
+    check_prior,
     check_setting,
     check_settings,
     explain,
@@ -50,12 +51,13 @@ def load(raw: dict[str, Any]) -> dict[str, Any]:
         grid["loss"] = [grid["loss"]] if isinstance(grid["loss"], str) else grid["loss"]
     names = [dataset["name"] for dataset in config["datasets"]]
     public = {row.dataset for row in sources.table()}
-    for experiment in (*config["grids"], *map(config.get, ("inflation", "tune", "reproduce"))):
+    lists = (*config["grids"], *config["readings"])
+    for experiment in (*lists, *map(config.get, ("inflation", "tune", "reproduce"))):
         # The paper's experiments name data sets that a configuration laid over it may not have.
         wanted = experiment.get("datasets", names)
         experiment["datasets"] = [d for d in wanted if d in names or d not in public]
     config["grids"] = [grid for grid in config["grids"] if grid["datasets"]]
-    for experiment in (*config["grids"], config["inflation"], config["reproduce"]):
+    for experiment in (*lists, config["inflation"], config["reproduce"]):
         experiment.setdefault("seeds", config["seeds"][:1])
     _check(config)
     return config
@@ -134,6 +136,20 @@ def _check(config: dict[str, Any]) -> None:
             raise ReclossError(f"{where}.over: several losses vary in one setting; keep one of two")
         for loss in grid["loss"]:
             _check_values(f"{where}.over", loss, grid["over"])
+    for where, entry in (
+        ("", config),
+        *((f"datasets.{d['name']}.", d) for d in config["datasets"]),
+    ):
+        for loss, given in entry.get("loss_settings", {}).items():
+            if "prior" in given:
+                check_prior(given["prior"], f"configuration: {where}loss_settings.{loss}")
+    for index, entry in enumerate(config["readings"]):
+        where = f"configuration: readings[{index}]"
+        _check_names(f"{where}.loss", [entry["loss"]], "loss", known)
+        _check_names(f"{where}.datasets", entry["datasets"], "data set", names)
+        for name, settings in entry["read_as"].items():
+            values = {key: [value] for key, value in settings.items()}
+            _check_values(f"{where}.read_as.{name}", entry["loss"], values)
     _check_names("configuration: model_seeds", config["model_seeds"], "loss", models)
     _check_names("configuration: inflation.losses", config["inflation"]["losses"], "loss", known)
     trained = list(dict.fromkeys(row.name for row in published_rows()))

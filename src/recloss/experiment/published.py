@@ -1,23 +1,55 @@
 """What others published on these splits: numbers, their sources and, where known, the settings.
 
 published.csv holds every number known; `model` and `settings` (a JSON object) say which of our runs
-it compares with. All of them pick the best epoch on test.
+it compares with. All of them pick the best epoch on test. figures.csv has the points of the figures
+of arXiv 2312.08520, with the value where it can be read off.
 """
 
+import functools
 import importlib.resources
 import json
 
 import pandas as pd
 
+PAPER = "arXiv 2312.08520"
+
 
 def text() -> str:
-    """Return published.csv as text."""
-    return importlib.resources.files("recloss.experiment").joinpath("published.csv").read_text()
+    """Return published.csv and figures.csv as text."""
+    return "\n".join(map(_text, ("published.csv", "figures.csv")))
 
 
+def _text(name: str) -> str:
+    return importlib.resources.files("recloss.experiment").joinpath(name).read_text()
+
+
+def _read(name: str) -> pd.DataFrame:
+    with importlib.resources.files("recloss.experiment").joinpath(name).open() as file:
+        return pd.read_csv(file)
+
+
+@functools.cache
 def table() -> pd.DataFrame:
     """Return published.csv with `settings` as dictionaries, None where they are not known."""
-    with importlib.resources.files("recloss.experiment").joinpath("published.csv").open() as file:
-        frame = pd.read_csv(file)
+    frame = _read("published.csv")
     settings = [json.loads(cell) if isinstance(cell, str) else None for cell in frame["settings"]]
     return frame.assign(settings=settings)
+
+
+def paper() -> pd.DataFrame:
+    """Return the rows of `table` that arXiv 2312.08520 prints."""
+    rows = table()
+    return rows[rows["source"].str.startswith(PAPER)]
+
+
+def printed(dataset: str, model: str, metric: str) -> float | None:
+    """Return what arXiv 2312.08520 prints for a loss or linear model, or None."""
+    rows = paper()
+    found = rows.loc[(rows["dataset"] == dataset) & (rows["model"] == model), metric]
+    return None if found.empty else float(found.iloc[0])
+
+
+@functools.cache
+def figures() -> pd.DataFrame:
+    """Return figures.csv: a row per point, `printed` where its value can be read."""
+    return _read("figures.csv")

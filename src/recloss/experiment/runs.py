@@ -115,10 +115,19 @@ def inflation_runs(config: dict[str, Any]) -> Iterator[Run]:
             yield _variant(config, dataset, loss, {"watch_test": True}, seed, "heldout")
 
 
+def reading_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the runs of the readings."""
+    for entry in config["readings"]:
+        for dataset, point in itertools.product(entry["datasets"], entry["read_as"].values()):
+            for seed in entry["seeds"]:
+                yield _variant(config, dataset, entry["loss"], point, seed, "train")
+
+
 def published_rows() -> list[Any]:
     """Return the rows of published.csv that name a loss and its settings."""
     table = published.table()
-    return list(table[table["model"].isin(loss_names())].itertuples(index=False))
+    known = table["model"].isin(loss_names()) & table["settings"].notna()
+    return list(table[known].itertuples(index=False))
 
 
 def reproduction_runs(config: dict[str, Any]) -> Iterator[Run]:
@@ -159,5 +168,5 @@ def every_run(config: dict[str, Any]) -> list[Run]:
     The trials of `snakemake tune` are not among them.
     """
     grids = (grid_runs(config, grid) for grid in config["grids"])
-    others = (inflation_runs(config), reproduction_runs(config))
+    others = (inflation_runs(config), reading_runs(config), reproduction_runs(config))
     return list(dict.fromkeys(itertools.chain(main_runs(config), *grids, *others)))

@@ -145,10 +145,10 @@ def check_settings(loss: str, settings: dict[str, Any], where: str) -> None:
             "makes one per user; use one of the two"
         )
     if "prior" in settings:
-        _check_prior(settings["prior"], where)
+        check_prior(settings["prior"], where)
 
 
-def _check_prior(prior: dict[str, Any], where: str) -> None:
+def check_prior(prior: dict[str, Any], where: str) -> None:
     """Refuse a prior whose rule and parameter do not fit."""
     needed = PRIOR_RULES[prior["rule"]]
     given = [key for key in prior if key != "rule"]

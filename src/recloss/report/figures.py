@@ -75,16 +75,21 @@ def main_bars(table: pd.DataFrame, metric: str = "recall@20") -> Figure:
     return figure
 
 
-def grid_figure(points: pd.DataFrame, over: list[str], metric: str = "recall@20") -> Figure:
+def grid_figure(
+    points: pd.DataFrame,
+    over: list[str],
+    metric: str = "recall@20",
+    printed: pd.DataFrame | None = None,
+) -> Figure:
     """Draw a grid: a heat map over two settings, a curve over one, a panel per data set.
 
     points: columns dataset, loss, the settings in `over`, and `metric`, one row per run; seeds are
     averaged, and on a curve their standard deviation is shown where there are several. A curve per
-    loss; a heat map is of one loss.
+    loss; a heat map is of one loss. printed: rows of `published.figures`, drawn beside a curve.
     """
     names = list(dict.fromkeys(points["dataset"]))
     if len(over) == 1:
-        return _curves(points, over[0], metric, names)
+        return _curves(points, over[0], metric, names, printed)
     rows, columns = over
     means = {
         name: points[points["dataset"] == name].pivot_table(metric, rows, columns) for name in names
@@ -116,11 +121,19 @@ def grid_figure(points: pd.DataFrame, over: list[str], metric: str = "recall@20"
     return figure
 
 
-def _curves(points: pd.DataFrame, key: str, metric: str, names: list[str]) -> Figure:
+def _curves(
+    points: pd.DataFrame,
+    key: str,
+    metric: str,
+    names: list[str],
+    printed: pd.DataFrame | None,
+) -> Figure:
     figure, axes = _panels(names, 4.4, 3.0)
     losses = list(dict.fromkeys(points["loss"]))
     # Evenly spaced whatever they are: negatives are doubled, class priors start at zero.
-    values = sorted(points[key].unique())
+    theirs = points[:0] if printed is None else printed.dropna(subset="printed")
+    theirs = theirs[theirs["dataset"].isin(names) & theirs["loss"].isin(losses)]
+    values = sorted({*points[key], *(theirs["value"] if len(theirs) else ())})
     for axis, name in zip(axes, names, strict=True):
         axis.set_xticks(range(len(values)), [tick(value) for value in values])
         for loss, colour in zip(losses, plt.get_cmap("tab10").colors * 2, strict=False):
@@ -131,10 +144,15 @@ def _curves(points: pd.DataFrame, key: str, metric: str, names: list[str]) -> Fi
             places = [values.index(value) for value in mean.index]
             axis.errorbar(places, mean, yerr=spread, color=colour, marker="o", ms=4, label=label)
             axis.plot(values.index(mean.idxmax()), mean.max(), "o", color=colour, ms=8, mfc="none")
+            read = theirs[(theirs["dataset"] == name) & (theirs["loss"] == loss)]
+            if len(read):
+                places = [values.index(value) for value in read["value"]]
+                style = {"color": colour, "marker": "D", "mfc": "white", "ms": 4, "ls": ":"}
+                axis.plot(places, read["printed"], label=f"{name_of(loss)}: printed", **style)
         axis.set_xlabel(header(key))
         axis.set_ylabel(header(metric))
         axis.grid(axis="y", alpha=0.3)
-        axis.legend(title="best", loc="upper left", bbox_to_anchor=(0, -0.22))
+        axis.legend(loc="upper left", bbox_to_anchor=(0, -0.22), title="best")
     return figure
 
 

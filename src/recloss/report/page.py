@@ -10,13 +10,13 @@ import pandas as pd
 import yaml
 
 import recloss
-from recloss.analysis.claims import TEXTS
+from recloss.analysis.claims import CLAIMS
 from recloss.analysis.names import header, name_of
 from recloss.analysis.summaries import certificates, moved, part_of
 from recloss.data import sources
 from recloss.experiment import record
 from recloss.experiment.runs import inflation_runs
-from recloss.experiment.schema import settings_schema
+from recloss.experiment.schema import label_of, settings_schema
 
 
 def _unique(frame: pd.DataFrame, column: str) -> str:
@@ -135,6 +135,8 @@ def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
         "bounds": bool(config["losses"]),
         "inflation": any(inflation_runs(config)),
         "published": any(dataset["name"] in known for dataset in config["datasets"]),
+        "paper": any(dataset["name"] in known for dataset in config["datasets"]),
+        "readings": any(entry["datasets"] for entry in config["readings"]),
         "debiasing": bool(config["linear"]) or simulated,
         "moved": bool(config["linear"]) or simulated,
         "truth": simulated,
@@ -148,20 +150,24 @@ def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
 def claims_of(results: Path) -> list[dict[str, Any]]:
     """Return the claims with their texts and verdicts, from claims.csv.
 
-    Data sets of the same verdict for the same reason share a row.
+    Data sets of the same verdict for the same reasons share a row.
     """
     table = pd.read_csv(results / "tables" / "claims.csv", keep_default_na=False)
     found = []
-
-    def joined(datasets: pd.Series) -> str:
-        return ", ".join(map(name_of, datasets))
-
     for name, rows in table.groupby("claim", sort=False):
-        alike = rows.groupby(["verdict", "sentence"], sort=False)["dataset"].agg(joined)
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for dataset, mine in rows.groupby("dataset", sort=False):
+            key = (mine["verdict"].iloc[0], *dict.fromkeys(mine["sentence"]))
+            alike.setdefault(key, []).append(name_of(dataset))
         found.append(
-            {"name": name, "text": TEXTS[name][0], "source": TEXTS[name][1]}
-            | {"rows": alike.reset_index().to_dict("records")}
-            | {"evidence": rows["evidence"].iloc[0]}
+            {"name": name, "evidence": CLAIMS[name].evidence}
+            | {"text": CLAIMS[name].text, "source": CLAIMS[name].where}
+            | {
+                "rows": [
+                    {"datasets": ", ".join(datasets), "verdict": verdict, "sentences": sentences}
+                    for (verdict, *sentences), datasets in alike.items()
+                ]
+            }
         )
     return found
 
@@ -206,7 +212,7 @@ def environment(template: Path | Sequence[Path]) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"svg": _svg, "name": name_of, "header": header}
+    found.filters |= {"svg": _svg, "name": name_of, "header": header, "label": label_of}
     return found
 
 

@@ -12,7 +12,13 @@ from recloss.files import atomic
 
 BOLD = "font-weight: bold;"
 UNDERLINED = "text-decoration: underline;"
-IDENTIFIERS = ("dataset", "loss", "model", "inequality")  # columns whose cells have a name
+IDENTIFIERS = (
+    "dataset",
+    "loss",
+    "model",
+    "metric",
+    "inequality",
+)  # columns whose cells have a name
 GREEK = {"λ": "lambda", "ε": "epsilon", "τ": "tau", "κ": "kappa", "ν": "nu", "α": "alpha"}
 LATEX = str.maketrans(
     {"_": r"\_", "±": r"$\pm$", "⁺": "$^+$", "₀": "$_0$", "ₙ": "$_n$"}
@@ -155,12 +161,43 @@ def published_display(table: pd.DataFrame) -> Styler:
     return shown.style.hide(axis="index").format(formats, na_rep="")
 
 
+def paper_display(table: pd.DataFrame) -> Styler:
+    """Return the paper's numbers beside ours for readers (`reproduction.paper_table`)."""
+    shown = table[["dataset", "model"]].copy()
+    for metric in ("recall@20", "ndcg@20"):
+        ours = zip(table[f"ours {metric}"], table[f"{metric} sd"], strict=True)
+        shown[f"{metric} printed"] = table[metric]
+        shown[f"{metric} ours"] = [
+            "" if pd.isna(mean) else _with_spread(mean, spread) for mean, spread in ours
+        ]
+        shown[f"{metric} difference"] = table[f"{metric} difference"]
+    shown[["seeds", "settings"]] = table[["seeds", "settings"]]
+    formats = {f"{metric} printed": "{:.4f}" for metric in ("recall@20", "ndcg@20")}
+    formats |= {f"{metric} difference": "{:+.1%}" for metric in ("recall@20", "ndcg@20")}
+    return shown.style.hide(axis="index").format(formats, na_rep="")
+
+
+def readings_display(table: pd.DataFrame) -> Styler:
+    """Return the readings for readers (`reproduction.readings_table`); the nearest is bold."""
+    nearest = set(table.groupby(["dataset", "loss"], sort=False)["distance"].idxmin())
+
+    def marks(row: pd.Series) -> list[str]:
+        return [BOLD if row.name in nearest else ""] * len(row)
+
+    shown = table.assign(reading=table["reading"].str.replace("_", " "))
+    formats = {name: "{:.4f}" for name in shown if name.endswith("@20")}
+    formats |= {"ratio": "{:.3f}", "printed ratio": "{:.3f}", "distance": "{:.1%}"}
+    return shown.style.hide(axis="index").apply(marks, axis=1).format(formats, na_rep="")
+
+
 def claims_display(table: pd.DataFrame) -> Styler:
     """Return claims.csv (`claims.judge`) for readers."""
-    columns = ["claim", "dataset", "verdict", "effect", "ci_low", "ci_high", "p_value", "n_seeds"]
+    columns = ["claim", "dataset", "part", "metric", "part_verdict", "effect", "ci_low", "ci_high"]
+    columns += ["p_value", "n_seeds", "printed", "size"]
     names = {"ci_low": "95 % low", "ci_high": "high", "p_value": "p", "n_seeds": "seeds"}
+    names |= {"part_verdict": "verdict"}
     shown = table[columns].rename(columns=names)
-    formats = dict.fromkeys(("effect", "95 % low", "high"), "{:+.1%}")
+    formats = dict.fromkeys(("effect", "95 % low", "high", "printed"), "{:+.1%}")
     formats |= {"p": "{:.3f}", "seeds": "{:.0f}"}
     return shown.style.hide(axis="index").format(formats, na_rep="")
 

@@ -1,0 +1,172 @@
+"""How a claim is judged: parts compared by a paired bootstrap, and the words for what comes out.
+
+A part of a claim is one comparison in one metric: a model beside another (`stats.compare`), its
+p-value corrected over data sets (Holm). Of a part that claims a gain:
+
+    holds             the gain is positive and significant
+    does not hold     its interval excludes even the smallest gain worth naming
+    not enough runs   neither; or fewer seeds or users than the thresholds ask for, or no runs
+
+Of one that claims that something matters little, the interval must end below `little`, or begin
+above it. Of a claim: holds if all decided parts do, in part if some do, does not hold if none does;
+`so far` where other parts are still undecided, which the sentence names.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from recloss.analysis.names import name_of
+from recloss.analysis.stats import Comparison, compare_runs, holm
+from recloss.analysis.summaries import part_of
+
+HOLDS, IN_PART, FAILS = "holds", "holds in part", "does not hold"
+TOO_FEW = "not enough runs"
+SO_FAR = " so far"
+METRICS = ("recall@20", "ndcg@20")
+COLUMNS = (
+    *("claim", "dataset", "verdict", "part", "metric", "part_verdict", "effect", "ci_low"),
+    *("ci_high", "p_value", "n_seeds", "n_users", "printed", "size", "evidence", "sentence"),
+)
+
+
+class Evidence(NamedTuple):
+    """What claims are judged by.
+
+    metrics: metrics.csv; results: the folder that its paths are relative to; config: completed;
+    debiasing and bounds: their tidy rows, or empty.
+    """
+
+    metrics: pd.DataFrame
+    results: Path
+    config: dict[str, Any]
+    debiasing: pd.DataFrame
+    bounds: pd.DataFrame
+
+    @property
+    def datasets(self) -> list[str]:
+        """The names of the data sets."""
+        return [dataset["name"] for dataset in self.config["datasets"]]
+
+    def main(self, dataset: str, loss: str) -> pd.DataFrame:
+        """Return the runs of the main table of a model on a data set."""
+        runs = part_of(self.metrics, "main")
+        return runs[(runs["dataset"] == dataset) & (runs["loss"] == loss)]
+
+    def points(self, dataset: str, loss: str, *keys: str) -> pd.DataFrame:
+        """Return the runs of the grid that varies exactly `keys` of a loss, on a data set."""
+        for grid in self.config["grids"]:
+            if loss in grid["loss"] and set(grid["over"]) == set(keys):
+                points = part_of(self.metrics, f"grid:{grid['name']}")
+                return points[(points["dataset"] == dataset) & (points["loss"] == loss)]
+        columns = [*self.metrics.columns, *(f"settings.{key}" for key in keys)]
+        return self.metrics.iloc[:0].reindex(columns=list(dict.fromkeys(columns)))
+
+
+class Part(NamedTuple):
+    """A comparison in one metric, in words and numbers; None where runs are missing.
+
+    printed: the effect that the paper prints, or None. little: the part claims a small effect.
+    """
+
+    words: str
+    metric: str
+    comparison: Comparison | None
+    printed: float | None = None
+    little: bool = False
+
+
+def compared(
+    evidence: Evidence,
+    words: str,
+    one: pd.DataFrame,
+    other: pd.DataFrame,
+    printed: Callable[[str], float | None] = lambda metric: None,
+    little: bool = False,
+) -> list[Part]:
+    """Return the part of each metric that has the runs `one` beside `other`."""
+    return [
+        Part(
+            words,
+            metric,
+            compare_runs(one, other, evidence.results, metric),
+            printed(metric),
+            little,
+        )
+        for metric in METRICS
+    ]
+
+
+def verdict_of_part(part: Part, p: float, thresholds: dict[str, Any]) -> str:
+    """Return the verdict on one part; p is corrected."""
+    c = part.comparison
+    if c is None or c.n_seeds < thresholds["min_seeds"] or c.n_users < thresholds["min_users"]:
+        return TOO_FEW
+    if part.little:
+        if c.high < thresholds["little"]:
+            return HOLDS
+        return FAILS if c.low > thresholds["little"] else TOO_FEW
+    if c.effect > 0 and p < thresholds["alpha"]:
+        return HOLDS
+    return FAILS if c.high < thresholds["smallest_gain"] else TOO_FEW
+
+
+def verdict_of_claim(verdicts: list[str]) -> str:
+    """Return the verdict on a claim from those on its parts."""
+    decided = [verdict for verdict in verdicts if verdict != TOO_FEW]
+    if not decided:
+        return TOO_FEW
+    if len(set(decided)) > 1:
+        return IN_PART
+    return decided[0] + (SO_FAR if len(decided) < len(verdicts) else "")
+
+
+def size(part: Part) -> str:
+    """Say how the printed effect lies to our interval: `as printed`, `smaller`, `larger`, or ``."""
+    c = part.comparison
+    if c is None or part.printed is None:
+        return ""
+    if c.low <= part.printed <= c.high:
+        return "as printed"
+    return "smaller" if c.high < part.printed else "larger"
+
+
+def corrected(parts: dict[str, list[Part]]) -> dict[str, list[float]]:
+    """Return the p-value of each part, by data set, corrected over data sets; 1 without runs."""
+    values: dict[str, list[float]] = {dataset: [] for dataset in parts}
+    for position in range(len(next(iter(parts.values()), []))):
+        found = [d for d in parts if parts[d][position].comparison is not None]
+        ps = holm([parts[d][position].comparison.p for d in found])
+        here = dict(zip(found, ps, strict=True))
+        for dataset in parts:
+            values[dataset].append(here.get(dataset, 1.0))
+    return values
+
+
+def sentence(part: Part, p: float, verdict: str, thresholds: dict[str, Any]) -> str:
+    """Say what a part came to, in one sentence."""
+    c = part.comparison
+    begin = part.words[0].upper() + part.words[1:]
+    if c is None:
+        return f"{begin}: no runs."
+    seeds = f"{c.n_seeds} seed{'' if c.n_seeds == 1 else 's'}"
+    text = (
+        f"{begin}: {c.effect:+.1%} {name_of(part.metric)} (95 % interval {c.low:+.1%} to "
+        f"{c.high:+.1%}, p {'below 0.001' if p < 0.001 else f'{p:.3f}'}, {seeds})"
+    )
+    if part.printed is not None:
+        text += f"; printed {part.printed:+.1%}"
+        text += "" if size(part) == "as printed" else f", ours is {size(part)}"
+    if verdict == TOO_FEW:
+        text += f"; {_missing(c, thresholds)}"
+    return text + "."
+
+
+def _missing(c: Comparison, thresholds: dict[str, Any]) -> str:
+    if c.n_seeds < thresholds["min_seeds"]:
+        return f"a verdict takes {thresholds['min_seeds']} seeds"
+    if c.n_users < thresholds["min_users"]:
+        return f"a verdict takes {thresholds['min_users']} users"
+    return "undecided"
