@@ -54,6 +54,66 @@ def test_every_published_setting_is_one_that_the_schema_knows():
         assert 0 < row[published.table().columns.get_loc("recall@20") + 1] < 1
 
 
+GOWALLA = yaml.safe_load((REPO / "config/gowalla.yaml").read_text())
+
+
+def test_the_papers_table_is_remade_cell_by_cell():
+    rows = [
+        {"dataset": "gowalla", "loss": "infonce", "seed": seed, "recall@20": value}
+        | {"ndcg@20": 0.13, "protocol": "published", "experiments": "main", "path": str(seed)}
+        | {"settings.temperature": 0.1, "settings.batch_size": 1024}
+        for seed, value in enumerate((0.16, 0.17))
+    ]
+    table = reproduction.paper_table(pd.DataFrame(rows)).set_index("model")
+    assert list(table.index) == [
+        *("bpr", "ials", "ccl", "debiased_ccl", "infonce", "debiased_infonce", "mine", "mine_plus")
+    ]
+    row = table.loc["infonce"]
+    assert (row["recall@20"], row["ndcg@20"]) == (0.1645, 0.1343)
+    assert row["ours recall@20"] == pytest.approx(0.165)
+    assert row["recall@20 sd"] == pytest.approx(0.01 / 2**0.5)
+    assert row["recall@20 difference"] == pytest.approx(0.165 / 0.1645 - 1)
+    assert row["settings"] == "temperature 0.1, batch_size 1024"
+    assert table.loc["mine", "seeds"] == 0 and pd.isna(table.loc["mine", "ours recall@20"])
+    html = tables.readable(tables.paper_display(table.reset_index())).to_html()
+    assert "0.1650 ± 0.0071" in html and "MF-BPR" not in html and "debiased CCL" in html
+
+
+def test_the_nearest_reading_comes_first():
+    readings = [{"loss": "mine_plus", "datasets": ["gowalla"], "seeds": [0]}]
+    readings[0]["read_as"] = {"far": {"temperature": 0.4}, "near": {"temperature": 0.1}}
+    rows = [
+        {"dataset": "gowalla", "loss": "mine_plus", "settings.temperature": t, "recall@20": r}
+        | {"ndcg@20": r * 0.8, "experiments": "readings"}
+        for t, r in ((0.4, 0.1), (0.1, 0.18))
+    ]
+    table = reproduction.readings_table(pd.DataFrame(rows), readings)
+    assert list(table["reading"]) == ["near", "far"]
+    apart = 0.18 / 0.1853 - 1, 0.18 * 0.8 / 0.157 - 1
+    assert table["distance"][0] == pytest.approx(((apart[0] ** 2 + apart[1] ** 2) / 2) ** 0.5)
+    assert table["printed ratio"][0] == pytest.approx(0.157 / 0.1853)
+    assert table["ratio"][0] == pytest.approx(0.8)
+
+
+def test_grids_that_remake_a_figure_have_its_points():
+    points = published.figures()
+    for name, raw in (("config.yaml", PAPER), ("config/gowalla.yaml", PAPER | GOWALLA)):
+        for grid in config.load(raw)["grids"]:
+            if "figure" not in grid:
+                continue
+            (key,) = grid["over"]
+            theirs = points[(points["figure"] == grid["figure"]) & (points["setting"] == key)]
+            assert set(grid["loss"]) == set(theirs["loss"]), name
+            if name == "config.yaml":
+                assert grid["over"][key] == sorted(theirs["value"].unique())
+
+
+def test_every_choice_is_of_a_setting_that_its_loss_has():
+    for row in published.choices().itertuples():
+        assert row.setting in model_schema(row.loss or "bpr")
+        assert row.why
+
+
 def test_cells_that_no_source_gives_stay_empty():
     table = published.table()
     assert len(table) == len(table.drop_duplicates(["dataset", "name"]))

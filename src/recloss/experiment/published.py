@@ -2,7 +2,8 @@
 
 published.csv holds every number known; `model` and `settings` (a JSON object) say which of our runs
 it compares with. All of them pick the best epoch on test. figures.csv has the points of the figures
-of arXiv 2312.08520, with the value where it can be read off.
+of arXiv 2312.08520, with the value where it can be read off; choices.csv says why the settings that
+it does not print are what they are.
 """
 
 import functools
@@ -47,6 +48,12 @@ def printed(dataset: str, model: str, metric: str) -> float | None:
     rows = paper()
     found = rows.loc[(rows["dataset"] == dataset) & (rows["model"] == model), metric]
     return None if found.empty else float(found.iloc[0])
+
+
+@functools.cache
+def choices() -> pd.DataFrame:
+    """Return choices.csv: settings that the paper does not print, and what ours go by."""
+    return _read("choices.csv").fillna({"loss": ""})
 
 
 @functools.cache

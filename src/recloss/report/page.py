@@ -14,8 +14,8 @@ from recloss.analysis.claims import CLAIMS
 from recloss.analysis.names import header, name_of
 from recloss.analysis.summaries import certificates, moved, part_of
 from recloss.data import sources
-from recloss.experiment import record
-from recloss.experiment.runs import inflation_runs
+from recloss.experiment import published, record
+from recloss.experiment.runs import inflation_runs, settings_for
 from recloss.experiment.schema import label_of, settings_schema
 
 
@@ -122,6 +122,27 @@ def departures(config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     return [(key, v, papers[key]) for key, v in config["settings"].items() if v != papers[key]]
 
 
+def choices(config: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the settings that the paper does not print: model, setting, value here, why.
+
+    Of a loss, its values on each data set, joined where they differ.
+    """
+    found = []
+    losses, datasets = config["losses"], [dataset["name"] for dataset in config["datasets"]]
+    for row in published.choices().itertuples(index=False):
+        models = [row.loss] if row.loss else losses[:1]  # one stands for all
+        values = [
+            str(label_of(settings_for(config, dataset, model)[row.setting]))
+            for dataset in datasets
+            for model in models
+            if model in losses
+        ]
+        if values:
+            value = ", ".join(dict.fromkeys(values))
+            found.append({"loss": row.loss, "setting": row.setting, "value": value, "why": row.why})
+    return found
+
+
 def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Return the names of the tables and of the figures that an experiment has.
 
@@ -191,6 +212,7 @@ def render(config: dict[str, Any], results: Path, template: Path) -> str:
         claims=claims_of(results),
         summary=summary(metrics),
         departures=departures(config),
+        choices=choices(config),
         provenance=provenance(metrics),
         verdicts=verdicts(rows) if "debiasing" in tables else [],
         furthest=furthest(rows) if "debiasing" in tables else [],
