@@ -266,10 +266,11 @@ def test_the_papers_jobs_are_counted_exactly():
     linear = sum(run.backbone == "linear" for run in runs)
     assert (main, inflation, reproduced) == (180, 10, 5)
     # A point that several experiments ask for is one run: fewer than the sum.
-    assert main + grid["mf"] * 0.9 < trained - inflation - reproduced < main + grid["mf"]
+    assert main + grid["mf"] * 0.8 < trained - inflation - reproduced < main + grid["mf"]
     assert datasets * (seeds + 1) < linear < datasets * (seeds + 1) + grid["linear"]
     once = {"aggregate", "data_table", "main_table", "cost_table", "learning_curves", "report"}
     once |= {"debiasing", "bounds_table", "inflation_table", "published_table", "claims", "all"}
+    once |= {"paper_table"}
     expected = dict.fromkeys(once, 1)
     expected |= dict.fromkeys(["fetch", "prepare", "certify", "bounds"], datasets)
     expected |= {"split": datasets + 1, "control": 2 * datasets, "grid": len(paper["grids"])}
@@ -282,9 +283,10 @@ def test_claims_are_the_first_thing_in_the_report(tiny):
     html = (tiny[0] / "results/tiny/report.html").read_text()
     assert html.index("Do the papers' claims hold?") < html.index("Losses compared</h2>")
     claims = pd.read_csv(tiny[0] / "results/tiny/tables/claims.csv")
-    assert list(claims["claim"]) == ["C1", "C2", "C3", "C4", "C5"]
+    verdicts = claims.groupby("claim", sort=False)["verdict"].agg("unique").str.join("")
     # Two seeds of 150 users decide nothing; what is proved by computation holds.
-    assert list(claims["verdict"]) == ["not enough runs"] * 3 + ["holds"] * 2
+    undecided = dict.fromkeys((f"C{n}" for n in range(1, 12)), "not enough runs")
+    assert verdicts.to_dict() == undecided | {"C8": "holds", "C9": "holds"}
     for sentence in claims["sentence"]:
         assert sentence in html
 
