@@ -18,7 +18,7 @@ COMMANDS = {
     "control": "rank by popularity or at random",
     "certify": "certify that iALS and EASE absorb debiasing",
     "truth": "judge runs on simulated data by the truth",
-    "bounds": "evaluate the losses' lower bounds at the vectors of runs",
+    "bounds": "evaluate the bounds of InfoNCE, MINE and BPR at the vectors of runs",
     "plan": "say what an experiment will take: runs, time, memory, disk",
     "reference": "write the page that describes every key of the configuration",
 }

@@ -85,7 +85,7 @@ rule truth:
 
 
 rule bounds:
-    """Evaluate the lower bounds of InfoNCE, MINE and BPR at trained vectors."""
+    """Evaluate the bounds of InfoNCE, MINE and BPR (Eq. 11 to 13) at trained vectors."""
     input:
         arrays=ancient(split_arrays),
         runs=trained_runs,

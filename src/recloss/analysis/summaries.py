@@ -117,6 +117,41 @@ def truth(rows: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().rename_axis(columns=None)
 
 
+def bounds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per data set, equation, side and loss: its bound over all trained models.
+
+    rows: bounds.csv, of `bounds.rows`. `mean gap` is the mean over models; `tighter`, of a claimed
+    lower bound beside that of Eq. 11, the models where it is the higher at over half of the pairs.
+    """
+    known = rows["above Eq. 11"].notna()
+    tighter = (rows["above Eq. 11"] > rows["pairs"] / 2).astype(float).where(known)
+    keys = ["dataset", "equation", "side", "inequality"]
+    groups = rows.assign(tighter=tighter).groupby(keys, sort=False)
+    table = groups.agg(
+        claimed=("claimed", "all"),
+        models=("model", "size"),
+        pairs=("pairs", "sum"),
+        violated=("violated", "sum"),
+        **{"smallest slack": ("smallest slack", "min"), "mean gap": ("mean gap", "mean")},
+    )
+    return table.assign(tighter=groups["tighter"].sum(min_count=1)).reset_index()
+
+
+def obeyed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per data set, equation and loss: whether the loss obeys every side of it.
+
+    rows: bounds.csv, of `bounds.rows`. What the paper claims holds where `obeys` is `claimed`:
+    no pair violates what a loss is claimed to obey, and some pair what it is not. `violated` counts
+    pairs that violate either side; the other columns are those of the lower side in `bounds`.
+    """
+    keys = ["dataset", "equation", "inequality"]
+    sides = bounds(rows)
+    table = sides[sides["side"] == "lower"].drop(columns=["side", "smallest slack"])
+    violated = sides.groupby(keys)["violated"].sum()  # no pair lies beyond both sides
+    table = table.drop(columns="violated").join(violated, on=keys)
+    return table.assign(obeys=table["violated"] == 0).reset_index(drop=True)
+
+
 def inflation(history: pd.DataFrame) -> pd.DataFrame:
     """Return what picking the epoch on test gains, a row per data set and loss, seeds averaged.
 

@@ -1,4 +1,4 @@
-"""Evaluate the losses' lower bounds at the vectors of runs on one data set; write a CSV."""
+"""Evaluate the bounds of InfoNCE, MINE and BPR at the vectors of runs; write a CSV."""
 
 import argparse
 import csv

@@ -7,7 +7,11 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETRIGHT
+from matplotlib.patches import Patch
 
 from recloss.analysis.names import header, name_of
 from recloss.analysis.stats import kind
@@ -29,6 +33,10 @@ STYLE = {
     "svg.fonttype": "none",  # text stays text: searchable, and small
 }
 mpl.rcParams.update(STYLE)
+SUMMED = {"infonce": "InfoNCE", "mine": "MINE, sum over j", "bpr": "BPR, sum over j"}
+# Of Okabe and Ito's palette, which the colour-blind tell apart; the shapes differ too.
+BOUND_COLOURS = {11: "#d55e00", 12: "#0072b2", 13: "#009e73"}
+BOUND_MARKERS = {11: CARETRIGHT, 13: "D"}
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -227,29 +235,54 @@ def truth_bars(table: pd.DataFrame) -> Figure:
 
 
 def bounds(table: pd.DataFrame) -> Figure:
-    """Draw each loss above its lower bound at the vectors of trained models.
+    """Draw each loss and its bounds at the vectors of trained models, means over pairs.
 
-    table: bounds.csv (`bounds.rows`); a row of panels per data set, a panel per inequality.
+    table: bounds.csv (`bounds.rows`); a row of panels per data set, a panel per loss. Eq. 12 is a
+    bar between its two sides. What the paper does not claim of a loss is hollow.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
-    names = list(dict.fromkeys(table["inequality"]))
-    height = 0.9 + 0.24 * table["model"].nunique()
+    height = 0.8 + 0.24 * table["model"].nunique()
     figure, axes = plt.subplots(
-        len(datasets), len(names), figsize=(3.5 * len(names), height * len(datasets)),
+        len(datasets), len(SUMMED), figsize=(11, height * len(datasets) + 0.5),
         squeeze=False, sharey="row", layout="constrained",
     )  # fmt: skip
     for row, dataset in zip(axes, datasets, strict=True):
-        for axis, name in zip(row, names, strict=True):
+        for axis, (name, title) in zip(row, SUMMED.items(), strict=True):
             mine = table[(table["dataset"] == dataset) & (table["inequality"] == name)].iloc[::-1]
-            ends, models = (mine["mean bound"], mine["mean loss"]), mine["model"].map(name_of)
-            axis.hlines(models, *ends, color="#c5cad0", linewidth=2)
-            axis.plot(ends[0], models, "o", color=COLOURS["control"], label="bound", ms=5)
-            axis.plot(ends[1], models, "o", color=COLOURS["plain"], label="loss", ms=5)
-            axis.set_title(f"{name_of(dataset)}: {name_of(name)}")
-            axis.set_xlabel("mean over pairs")
-            axis.grid(axis="x", alpha=0.3)
-    axes[0][-1].legend(loc="lower left", bbox_to_anchor=(1, 0))
+            _bounds_of_a_loss(axis, mine.assign(model=mine["model"].map(name_of)))
+            axis.set(title=f"{name_of(dataset)}: {title}", xlabel="mean over pairs")
+        row[0].set_ylabel("vectors trained with")
+        # Of N log 2 + sum_j d_j / 2 the terms are N times those of the others' bounds.
+        row[-1].set_xscale("symlog", linthresh=10)
+        row[-1].xaxis.set_major_formatter("{x:,.0f}")
+    # The legend has an equation as it is drawn where it is claimed: Eq. 13 of BPR.
+    one, *_, bpr = (dict(zip(*a.get_legend_handles_labels()[::-1], strict=True)) for a in axes[0])
+    named = dict(sorted((one | {"Eq. 13, lower": bpr["Eq. 13, lower"]}).items()))
+    named["hollow: not claimed of this loss"] = Patch(fc="white", ec="#666")
+    figure.legend(named.values(), named, loc="outside upper center", ncols=len(named))
     return figure
+
+
+def _bounds_of_a_loss(axis: Axes, table: pd.DataFrame) -> None:
+    """Draw a loss, a row per model, and its bounds; table: rows of bounds.csv of one loss."""
+    parts = {key: part.set_index("model") for key, part in table.groupby(["equation", "side"])}
+    for equation, colour in BOUND_COLOURS.items():
+        part = parts[equation, "lower"]
+        low, face = part["mean bound"], colour if part["claimed"].all() else "white"
+        label = f"Eq. {equation}, lower"
+        if equation == 12:
+            width, fill = parts[12, "upper"]["mean bound"] - low, to_rgba(face, 0.35)
+            bar = {"left": low, "height": 0.5, "fc": fill, "ec": colour}
+            axis.barh(part.index, width, **bar, label=f"{label} to upper")
+        else:
+            shape = {"marker": BOUND_MARKERS[equation], "mfc": face, "mec": colour, "ms": 6}
+            axis.plot(low, part.index, ls="none", **shape, label=label)
+    loss = parts[11, "lower"]["mean loss"]
+    axis.plot(loss, loss.index, "o", color="#222", ms=4, label="loss")
+    axis.margins(x=0.07)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
 
 
 def sensitivity(table: pd.DataFrame) -> Figure:

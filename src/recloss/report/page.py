@@ -12,7 +12,7 @@ import yaml
 import recloss
 from recloss.analysis.claims import CLAIMS
 from recloss.analysis.names import header, name_of
-from recloss.analysis.summaries import certificates, moved, part_of
+from recloss.analysis.summaries import certificates, moved, obeyed, part_of
 from recloss.data import sources
 from recloss.experiment import published, record
 from recloss.experiment.runs import inflation_runs, settings_for
@@ -201,7 +201,7 @@ def render(config: dict[str, Any], results: Path, template: Path) -> str:
     """
     metrics = pd.read_csv(results / "metrics.csv")
     tables, figures = contents(config)
-    rows = results / "tables" / "debiasing.csv"
+    rows, bounds = (results / "tables" / f"{name}.csv" for name in ("debiasing", "bounds"))
     jinja = environment(template)
     jinja.filters["table"] = lambda name: (results / "tables" / f"{name}.html").read_text()
     jinja.filters["figure"] = lambda name: _svg(results / "figures" / f"{name}.svg")
@@ -216,6 +216,7 @@ def render(config: dict[str, Any], results: Path, template: Path) -> str:
         provenance=provenance(metrics),
         verdicts=verdicts(rows) if "debiasing" in tables else [],
         furthest=furthest(rows) if "debiasing" in tables else [],
+        obeyed=obeyed(pd.read_csv(bounds)).to_dict("records") if "bounds" in tables else [],
         twins=twins(results) if "truth" in tables else [],
         tables=tables,
         figures=figures,

@@ -121,14 +121,22 @@ def truth_display(table: pd.DataFrame) -> Styler:
 
 
 def bounds_display(table: pd.DataFrame) -> Styler:
-    """Return bounds.csv (`bounds.rows`) for readers; a violated inequality is bold."""
+    """Return the bounds for readers, by equation; one that is claimed and violated is bold.
 
-    def violated(row: pd.Series) -> list[str]:
-        return [BOLD if row["violated"] else ""] * len(row)
+    table: the result of `summaries.bounds`.
+    """
+    shown = table.rename(columns={"inequality": "loss", "tighter": "tighter than Eq. 11"})
+    shown["equation"] = "Eq. " + shown["equation"].astype(str) + ", " + shown.pop("side")
+    shown["claimed"] = shown["claimed"].map({True: "yes", False: "no"})
 
-    numbers = dict.fromkeys(("smallest slack", "mean loss", "mean bound"), "{:.4f}")
-    counts = dict.fromkeys(("pairs", "negatives", "violated"), "{:,}")
-    return table.style.hide(axis="index").apply(violated, axis=1).format(numbers | counts)
+    def refuted(row: pd.Series) -> list[str]:
+        return [BOLD if row["violated"] and row["claimed"] == "yes" else ""] * len(row)
+
+    formats = dict.fromkeys(("smallest slack", "mean gap"), "{:.4f}")
+    formats |= dict.fromkeys(("pairs", "violated"), "{:,}")
+    formats["tighter than Eq. 11"] = "{:.0f}"
+    style = shown.style.hide(axis="index").apply(refuted, axis=1)
+    return style.format(formats, na_rep="")
 
 
 def inflation_display(table: pd.DataFrame) -> Styler:
