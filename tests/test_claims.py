@@ -254,13 +254,30 @@ def test_c8_asks_the_certificates(tmp_path, passed, verdict):
     assert ("Failed" in table["sentence"][0]) == ("False" in passed.values())
 
 
+def bound(loss, equation, claimed, violated):
+    row = {"dataset": "one", "model": "bpr", "equation": equation, "side": "lower"}
+    row |= {"inequality": loss, "claimed": claimed, "pairs": 10, "negatives": 4}
+    row |= {"violated": violated, "smallest slack": 0.1, "mean loss": 2.0, "mean bound": 1.0}
+    return row | {"mean gap": 1.0, "above Eq. 11": 9 if claimed and equation == 12 else None}
+
+
 @pytest.mark.parametrize(
-    ("violated", "verdict"), [(0, "holds"), (3, "does not hold"), (None, "not enough runs")]
+    ("shared", "by_bpr", "verdict"),
+    [(0, 3, "holds"), (2, 3, "does not hold"), (0, 0, "holds in part")],
 )
-def test_c9_counts_violated_bounds(tmp_path, violated, verdict):
-    row = {"dataset": "one", "model": "bpr", "violated": violated, "pairs": 10}
-    bounds = NOTHING if violated is None else pd.DataFrame([row])
-    assert Experiment(tmp_path).judge("C9", bounds=bounds)[0] == verdict
+def test_c9_asks_which_losses_obey_which_bounds(tmp_path, shared, by_bpr, verdict):
+    """`shared` pairs of InfoNCE violate Eq. 12, which it should obey, `by_bpr` of BPR's."""
+    rows = [bound(loss, 11, True, 0) for loss in ("infonce", "mine", "bpr")]
+    rows += [bound("infonce", 12, True, shared), bound("mine", 12, True, 0)]
+    rows += [bound("bpr", 12, False, by_bpr)]
+    found, table = Experiment(tmp_path).judge("C9", bounds=pd.DataFrame(rows))
+    assert found == verdict
+    assert "InfoNCE obeys Eq. 11" in table["sentence"][0]
+    assert ("BPR violates Eq. 12 at 3" in table["sentence"][0]) == (by_bpr == 3)
+
+
+def test_c9_without_bounds_is_undecided(tmp_path):
+    assert Experiment(tmp_path).judge("C9")[0] == "not enough runs"
 
 
 def test_p_values_are_corrected_over_data_sets(tmp_path):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from recloss.analysis import verdicts
 from recloss.analysis.names import name_of
-from recloss.analysis.summaries import certificates
+from recloss.analysis.summaries import certificates, obeyed
 from recloss.analysis.verdicts import FAILS, HOLDS, IN_PART, TOO_FEW, Evidence, Part, compared
 from recloss.experiment import published
 
@@ -279,21 +279,39 @@ def _absorbed(evidence: Evidence, _: str) -> Iterator[dict[str, Any]]:
 
 
 def _bounded(evidence: Evidence, _: str) -> Iterator[dict[str, Any]]:
-    """C9: no pair violates an inequality."""
+    """C9: the losses obey just those bounds of Eq. 11 and 12 that the paper says they share."""
+    table = obeyed(evidence.bounds) if len(evidence.bounds) else pd.DataFrame()
     for dataset in evidence.datasets:
         row = {"dataset": dataset, "part": "bounds"}
-        bounds = evidence.bounds
-        part = bounds[bounds["dataset"] == dataset] if len(bounds) else bounds
+        part = (
+            table[(table["dataset"] == dataset) & (table["equation"] <= 12)]
+            if len(table)
+            else table
+        )
         if part.empty:
             text = "No bound was evaluated."
             yield row | {"verdict": TOO_FEW, "part_verdict": TOO_FEW, "sentence": text}
             continue
-        violated, total = int(part["violated"].sum()), int(part["pairs"].sum())
-        text = (
-            f"{violated} of {total:,} values of three losses, at the vectors of "
-            f"{part['model'].nunique()} trained models, lie below their bound."
-        )
-        verdict = FAILS if violated else HOLDS
+        claimed = part[part["claimed"]]
+        alone = part[~part["claimed"]]
+        said = [
+            f"{name_of(entry.inequality)} {'obeys' if entry.obeys else 'violates'} Eq. "
+            f"{entry.equation}" + ("" if entry.obeys else f" at {entry.violated:,}")
+            for entry in part.itertuples()
+        ]
+        pairs, models = int(part["pairs"].max()), int(part["models"].max())
+        text = f"At {pairs:,} pairs of {models} trained models {', '.join(said)}."
+        tight = claimed[claimed["equation"] == 12]
+        if len(tight):
+            counts = " and ".join(
+                f"{int(entry.tighter)} of {entry.models} ({name_of(entry.inequality)})"
+                for entry in tight.itertuples()
+            )
+            text += f" Eq. 12 is the tighter one at {counts} models."
+        if not claimed["obeys"].all():
+            verdict = FAILS
+        else:
+            verdict = HOLDS if not alone["obeys"].any() else IN_PART
         yield row | {"verdict": verdict, "part_verdict": verdict, "sentence": text}
 
 
