@@ -318,6 +318,21 @@ def test_a_published_run_is_rendered_without_training(tiny, tmp_path):
     assert tails[0] == tails[1]
 
 
+def test_published_runs_are_taken_up_where_they_are_the_same(tiny, tmp_path):
+    folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
+    snakemake(folder, "--configfile", TINY, "--", "publish")
+    other = clone(tmp_path / "other")
+    shutil.copytree(folder / "results/published", other / "results/published")
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump({"loss_settings": {"debiased_ccl": {"margin": 0.3}}}))
+    call = ["--configfile", TINY, changed]
+    printed = snakemake(other, *call, "--", "restore")
+    assert "18 of 20 runs taken from results/published; 2 of other settings" in printed, printed
+    left = jobs(snakemake(other, "-n", *call))
+    assert left["train"] == 2
+    assert "linear" not in left and "control" not in left
+
+
 def test_certificates_pass_and_a_failed_one_is_said(tiny, tmp_path):
     folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
     table = folder / "results/tiny/tables/debiasing.csv"

@@ -194,6 +194,45 @@ def per_user_files():
     return [f"<results>/{run.path}/per_user.npz" for run in every]
 
 
+def split_protocols():
+    """The protocols under which the experiment has runs."""
+    stages = {run.stage for run in runs.every_run(config)}
+    heldout = ["heldout"] if "heldout" in stages else []
+    return list(dict.fromkeys([config["protocol"], *heldout]))
+
+
+def wanted_runs():
+    """What each run is, to tell whether a published one is the same."""
+    commands = {"linear": "linear", "control": "control"}
+    return {
+        path: {
+            "dataset": run.dataset,
+            "protocol": "heldout" if run.stage == "heldout" else config["protocol"],
+            "settings": run.settings,
+            "code_hash": code_hash(
+                f"recloss.cli.{commands.get(run.backbone, 'train')}"
+            ),
+        }
+        for path, run in {
+            **CONTROLS,
+            **{run.path: run for run in runs.every_run(config)},
+        }.items()
+    }
+
+
+def judged_by_vectors():
+    """The bounds of each data set and the runs whose vectors they are evaluated at."""
+    main = [run for run in runs.main_runs(config) if run.seed == config["seeds"][0]]
+    return {
+        f"data/{dataset}/bounds.csv": [
+            run.path
+            for run in main
+            if run.dataset == dataset and run.backbone == schema.BACKBONE
+        ]
+        for dataset in bounded_names()
+    }
+
+
 def template_hash(*files):
     """Content of what makes a page and of the style sheet, whose edit renders it again."""
     paths = (Path(workflow.basedir) / name for name in (*files, "report/style.css"))

@@ -31,6 +31,9 @@ rule publish:
     input:
         table_files("csv", "html"),
         figure_files(),
+        run_files(),
+        per_user_files(),
+        collect(rules.bounds.output, dataset=bounded_names()),
         metrics=rules.aggregate.output.metrics,
         history=rules.aggregate.output.history,
     output:
@@ -46,6 +49,27 @@ rule publish:
         config=config,
     script:
         "../scripts/publish.py"
+
+
+rule restore:
+    """Take the runs of results/published that this experiment asks for as its own, to go on."""
+    input:
+        collect(
+            rules.split.output.manifest,
+            dataset=dataset_names(),
+            protocol=split_protocols(),
+        ),
+    log:
+        "<logs>/restore.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        runs=wanted_runs(),
+        judged=judged_by_vectors(),
+        results=f"results/{config['run']}",
+    script:
+        "../scripts/restore.py"
 
 
 rule published_report:

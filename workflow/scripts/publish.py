@@ -6,16 +6,22 @@ from pathlib import Path
 
 import yaml
 
+from recloss.experiment.restore import FILES
 from recloss.files import atomic
 
 sys.stderr = open(snakemake.log[0], "w", buffering=1)
 published = Path(snakemake.output.config).parent
 results = Path(snakemake.input.metrics).parent
-for folder in ("tables", "figures"):
+for folder in ("tables", "figures", "runs"):
     shutil.rmtree(published / folder, ignore_errors=True)
 for path in map(Path, snakemake.input):
-    target = published / path.relative_to(results)
+    inner = path.relative_to(results)
+    if inner.name in FILES and len(inner.parts) > 1:  # of a run
+        inner = Path("runs", inner)
+    target = published / inner
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, target)
+    if inner.name == "metrics.json":
+        shutil.copyfile(path.with_name("history.csv"), target.with_name("history.csv"))
 with atomic(snakemake.output.config) as temporary:
     temporary.write_text(yaml.safe_dump(snakemake.params.config, sort_keys=False, width=100))

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from recloss.analysis.vectors import read_vectors
 from recloss.data.interactions import Interactions
 from recloss.engine import sampling
 from recloss.engine.scores import reference_scores
@@ -103,8 +103,7 @@ def sampled_pairs(
     items = torch.from_numpy(train.items[chosen]).long()
     negatives = settings["negatives"]
     drawn = torch.randint(train.n_items, (len(users), negatives), generator=generator)
-    with np.load(run / "vectors.npz", allow_pickle=False) as arrays:
-        user_table, item_table = (torch.from_numpy(arrays[name]) for name in ("users", "items"))
+    user_table, item_table = read_vectors(run)
     ids = torch.cat([items[:, None], drawn], dim=1)
     cosine, item_table = settings["score"] == "cosine", item_table.double()
     parts = zip(user_table[users].double().split(CHUNK), ids.split(CHUNK), strict=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recloss.analysis.certificates import row
+from recloss.analysis.vectors import read_vectors
 from recloss.data.interactions import Interactions, Split
 from recloss.engine.ranking import Ranking, dot_scores, means
 from recloss.models.ease import ease, gram
@@ -70,8 +71,7 @@ def scores_of(run: Path, metrics: dict[str, Any], train: Interactions) -> Tensor
     if metrics["loss"] == "ease":
         scores = ease(gram(train), settings["reg"]).scores(train)
     else:
-        with np.load(run / "vectors.npz", allow_pickle=False) as arrays:
-            users, items = (torch.from_numpy(arrays[name]) for name in ("users", "items"))
+        users, items = read_vectors(run)
         cosine = settings.get("score") == "cosine"
         if cosine:  # which a ranking does without
             users = functional.normalize(users, dim=1)

@@ -1,0 +1,42 @@
+"""The runs of a published experiment, taken up again as those of another."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+# What is published of a run: its vectors are too large to commit.
+FILES = ("history.csv", "per_user.npz", "metrics.json")  # the last says that the others are there
+
+
+def restore(
+    published: Path,
+    results: Path,
+    runs: dict[str, dict[str, Any]],
+    judged: dict[str, list[str]],
+) -> tuple[list[str], list[str]]:
+    """Copy the runs that an experiment asks for and that were published with the same settings.
+
+    published: folder with runs/PATH/metrics.json and its neighbours; results: results/<run>; runs:
+    {PATH: {"settings", "data_hash", "code_hash"}}; judged: {file of the results: paths of the runs
+    whose vectors it is made from}, copied if all of them are. What is there already stays. Returns
+    the paths copied and those that differ from the published run of their name, not copied.
+    """
+    copied, other = [], []
+    for path, wanted in runs.items():
+        source, target = published / "runs" / path, results / path
+        if (target / "metrics.json").exists() or not (source / "metrics.json").exists():
+            continue
+        record = json.loads((source / "metrics.json").read_text())
+        if any(record[key] != json.loads(json.dumps(value)) for key, value in wanted.items()):
+            other.append(path)
+            continue
+        target.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            shutil.copyfile(source / name, target / name)
+        copied.append(path)
+    for file, paths in judged.items():
+        if set(paths) <= set(copied) and (published / file).exists():
+            (results / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(published / file, results / file)
+    return copied, other

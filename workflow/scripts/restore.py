@@ -1,0 +1,21 @@
+"""Take the published runs that the experiment asks for as its own."""
+
+import json
+import sys
+from pathlib import Path
+
+from recloss.experiment.restore import restore
+
+sys.stderr = open(snakemake.log[0], "w", buffering=1)
+hashes = {}
+for manifest in map(Path, snakemake.input):
+    text = json.loads(manifest.read_text())
+    hashes[text["dataset"], text["protocol"]] = text["data_hash"]
+runs = {}
+for path, run in snakemake.params.runs.items():
+    runs[path] = {key: run[key] for key in ("settings", "code_hash")}
+    runs[path]["data_hash"] = hashes[run["dataset"], run["protocol"]]
+folders = Path("results/published"), Path(snakemake.params.results)
+copied, other = restore(*folders, runs, snakemake.params.judged)
+said = f"{len(copied)} of {len(runs)} runs taken from results/published"
+print(f"{said}; {len(other)} of other settings, data or code left", file=sys.__stderr__)
