@@ -125,6 +125,20 @@ def test_without_a_gpu_the_plan_names_smaller_experiments(tmp_path):
     assert "no GPU found; smaller experiments: --configfile config/gowalla.yaml" in text
 
 
+def test_an_ablation_says_what_each_step_changes():
+    raw = yaml.safe_load((REPO / "config.yaml").read_text())
+    full = config.load(raw | yaml.safe_load((REPO / "tests/config/tiny.yaml").read_text()))
+    (entry,) = full["ablations"]
+    rows = [
+        {"path": run.path, "recall@20": value, "ndcg@20": value / 2}
+        for run, value in zip(ablation_runs(full), (0.2, 0.25), strict=True)
+    ]
+    table = summaries.ablations(pd.DataFrame(rows), full)
+    assert list(table["step"]) == [step["name"] for step in entry["steps"]]
+    assert table["change"][1] == pytest.approx(0.25)
+    assert "+25.0%" in tables.ablations_display(table).to_html()
+
+
 def test_twins_are_compared_by_the_truth(tmp_path):
     (tmp_path / "tables").mkdir()
     quality = {"ccl": 0.5, "debiased_ccl": 0.6, "debiased_mse": 0.4, "ease": 0.3}

@@ -170,7 +170,7 @@ def test_the_report_is_one_file_with_the_numbers_of_the_tables(tiny):
     for text in ("protocol <b>published</b>", "learning_rate: 0.02", "torch", "Hardware"):
         assert text in html
     assert "<code>batch_size</code> 128 (theirs 512)" in html
-    assert html.count("<svg") == 7
+    assert html.count("<svg") == 8
 
 
 def test_snakemakes_own_report_has_captions_categories_and_labels(tiny, tmp_path):
@@ -270,7 +270,7 @@ def test_the_papers_jobs_are_counted_exactly():
     assert datasets * (seeds + 1) < linear < datasets * (seeds + 1) + grid["linear"]
     once = {"aggregate", "data_table", "main_table", "cost_table", "learning_curves", "report"}
     once |= {"debiasing", "bounds_table", "inflation_table", "published_table", "claims", "all"}
-    once |= {"paper_table"}
+    once |= {"paper_table", "ablations_table"}
     expected = dict.fromkeys(once, 1)
     expected |= dict.fromkeys(["fetch", "prepare", "certify", "bounds"], datasets)
     expected |= {"split": datasets + 1, "control": 2 * datasets, "grid": len(paper["grids"])}
@@ -464,7 +464,7 @@ def test_a_browser_shows_the_report(tiny, tmp_path):
     dom = subprocess.run(
         [*command, "--dump-dom", report], capture_output=True, text=True, timeout=120, check=True
     ).stdout
-    assert dom.count("</svg>") == 7
+    assert dom.count("</svg>") == 8
     assert "Losses compared" in dom
     subprocess.run([*command, f"--screenshot={shot}", report], timeout=120, check=True)
     from matplotlib.image import imread

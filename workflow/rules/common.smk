@@ -269,6 +269,7 @@ def experiments():
         "control": runs.control_runs(config),
         "inflation": runs.inflation_runs(config),
         "readings": runs.reading_runs(config),
+        "ablations": runs.ablation_runs(config),
         "reproduce": runs.reproduction_runs(config),
     }
     parts |= {f"grid:{g['name']}": runs.grid_runs(config, g) for g in config["grids"]}

@@ -1,7 +1,7 @@
 """Experiments beside the main table: tuning, lower bounds, inflation, published numbers, claims.
 
 REQUIRED INPUTS: metrics.csv and history.csv, the trials, bounds.csv of each data set, debiasing.csv.
-OUTPUTS: config/tuned.yaml; <results>/tables/{bounds,inflation,tuning,published,paper,readings,claims}.*.
+OUTPUTS: config/tuned.yaml; <results>/tables/{bounds,inflation,tuning,published,paper,readings,ablations,claims}.*.
 """
 
 
@@ -149,6 +149,36 @@ rule paper_table:
         published=published.text(),
     notebook:
         "../notebooks/paper.py.ipynb"
+
+
+rule ablations_table:
+    """Go from one model to another step by step."""
+    input:
+        metrics=rules.aggregate.output.metrics,
+    output:
+        multiext("<results>/tables/ablations", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/ablations.html",
+            caption="../../report/captions/ablations.rst",
+            category="3 Grids",
+            labels={"grid": "ablations", "format": "table"},
+        ),
+        figure=report(
+            "<results>/figures/ablations.svg",
+            caption="../../report/captions/ablations.rst",
+            category="3 Grids",
+            labels={"grid": "ablations", "format": "figure"},
+        ),
+    log:
+        notebook="<logs>/notebooks/ablations.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=rendering("notebooks/ablations.py.ipynb"),
+        config=config,
+    notebook:
+        "../notebooks/ablations.py.ipynb"
 
 
 rule readings_table:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recloss.experiment.runs import step_runs
 from recloss.experiment.schema import label_of
 
 
@@ -150,6 +151,28 @@ def obeyed(rows: pd.DataFrame) -> pd.DataFrame:
     violated = sides.groupby(keys)["violated"].sum()  # no pair lies beyond both sides
     table = table.drop(columns="violated").join(violated, on=keys)
     return table.assign(obeys=table["violated"] == 0).reset_index(drop=True)
+
+
+def ablations(metrics: pd.DataFrame, config: dict[str, Any]) -> pd.DataFrame:
+    """Return a row per step of an ablation and data set: mean and deviation over seeds.
+
+    config: completed. `change` is the relative difference in Recall@20 from the step before.
+    """
+    runs, rows = metrics.set_index("path"), []
+    for entry in config["ablations"]:
+        for dataset in entry["datasets"]:
+            before = None
+            for index, step in enumerate(entry["steps"]):
+                paths = [r.path for r in step_runs(config, entry, index) if r.dataset == dataset]
+                mine = runs.loc[paths]
+                row = {"ablation": entry["name"], "dataset": dataset, "step": step["name"]}
+                row |= {"loss": step["loss"], "seeds": len(mine)}
+                for metric in ("recall@20", "ndcg@20"):
+                    row |= {metric: mine[metric].mean(), f"{metric} sd": mine[metric].std()}
+                value = row["recall@20"]
+                rows.append(row | {"change": None if before is None else value / before - 1})
+                before = value
+    return pd.DataFrame(rows)
 
 
 def inflation(history: pd.DataFrame) -> pd.DataFrame:

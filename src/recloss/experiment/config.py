@@ -51,12 +51,13 @@ def load(raw: dict[str, Any]) -> dict[str, Any]:
         grid["loss"] = [grid["loss"]] if isinstance(grid["loss"], str) else grid["loss"]
     names = [dataset["name"] for dataset in config["datasets"]]
     public = {row.dataset for row in sources.table()}
-    lists = (*config["grids"], *config["readings"])
+    lists = (*config["grids"], *config["readings"], *config["ablations"])
     for experiment in (*lists, *map(config.get, ("inflation", "tune", "reproduce"))):
         # The paper's experiments name data sets that a configuration laid over it may not have.
         wanted = experiment.get("datasets", names)
         experiment["datasets"] = [d for d in wanted if d in names or d not in public]
-    config["grids"] = [grid for grid in config["grids"] if grid["datasets"]]
+    for key in ("grids", "readings", "ablations"):
+        config[key] = [experiment for experiment in config[key] if experiment["datasets"]]
     for experiment in (*lists, config["inflation"], config["reproduce"]):
         experiment.setdefault("seeds", config["seeds"][:1])
     _check(config)
@@ -150,6 +151,13 @@ def _check(config: dict[str, Any]) -> None:
         for name, settings in entry["read_as"].items():
             values = {key: [value] for key, value in settings.items()}
             _check_values(f"{where}.read_as.{name}", entry["loss"], values)
+    for index, entry in enumerate(config["ablations"]):
+        where = f"configuration: ablations[{index}]"
+        _check_names(f"{where}.datasets", entry["datasets"], "data set", names)
+        for place, step in enumerate(entry["steps"]):
+            _check_names(f"{where}.steps[{place}].loss", [step["loss"]], "loss", known)
+            values = {key: [value] for key, value in step["settings"].items()}
+            _check_values(f"{where}.steps[{place}].settings", step["loss"], values)
     _check_names("configuration: model_seeds", config["model_seeds"], "loss", models)
     _check_names("configuration: inflation.losses", config["inflation"]["losses"], "loss", known)
     trained = list(dict.fromkeys(row.name for row in published_rows()))

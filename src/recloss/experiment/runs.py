@@ -123,6 +123,20 @@ def reading_runs(config: dict[str, Any]) -> Iterator[Run]:
                 yield _variant(config, dataset, entry["loss"], point, seed, "train")
 
 
+def step_runs(config: dict[str, Any], entry: dict[str, Any], index: int) -> Iterator[Run]:
+    """Yield the runs of a step of an ablation."""
+    step = entry["steps"][index]
+    for dataset, seed in itertools.product(entry["datasets"], entry["seeds"]):
+        yield _variant(config, dataset, step["loss"], step["settings"], seed, "train")
+
+
+def ablation_runs(config: dict[str, Any]) -> Iterator[Run]:
+    """Yield the runs of the ablations."""
+    for entry in config["ablations"]:
+        for index in range(len(entry["steps"])):
+            yield from step_runs(config, entry, index)
+
+
 def published_rows() -> list[Any]:
     """Return the rows of published.csv that name a loss and its settings."""
     table = published.table()
@@ -168,5 +182,8 @@ def every_run(config: dict[str, Any]) -> list[Run]:
     The trials of `snakemake tune` are not among them.
     """
     grids = (grid_runs(config, grid) for grid in config["grids"])
-    others = (inflation_runs(config), reading_runs(config), reproduction_runs(config))
+    others = (
+        *(inflation_runs(config), reading_runs(config), ablation_runs(config)),
+        reproduction_runs(config),
+    )
     return list(dict.fromkeys(itertools.chain(main_runs(config), *grids, *others)))

@@ -164,6 +164,38 @@ def _curves(
     return figure
 
 
+def ablation_steps(table: pd.DataFrame, metric: str = "recall@20") -> Figure:
+    """Draw each ablation as a path of dots, its steps from top to bottom, a panel per data set.
+
+    table: the result of `summaries.ablations`; bars are the standard deviation over seeds.
+    """
+    groups = list(table.groupby(["ablation", "dataset"], sort=False))
+    columns = table["dataset"].nunique()
+    rows = -(-len(groups) // columns)
+    height = 1.0 + 0.36 * max(len(steps) for _, steps in groups)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(5.6 * columns, height * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(groups) :]:
+        axis.set_axis_off()
+    for axis, ((name, dataset), steps) in zip(axes.flat, groups, strict=False):
+        y, value = range(len(steps)), steps[metric]
+        colour = COLOURS["debiased" if "debiased" in steps["loss"].iloc[-1] else "plain"]
+        axis.plot(value, y, color="#c5cad0", linewidth=2, zorder=1)
+        spread = steps[f"{metric} sd"].fillna(0)
+        axis.errorbar(value, y, xerr=spread, fmt="o", color=colour, ms=6, zorder=2)
+        for place, (x, change) in enumerate(zip(value, steps["change"], strict=True)):
+            text = f"{x:.4f}" if pd.isna(change) else f"{x:.4f} ({change:+.1%})"
+            axis.annotate(text, (x, place), xytext=(0, 7), textcoords="offset points", ha="center")
+        axis.set_yticks(y, steps["step"])
+        axis.set_ylim(len(steps) - 0.6, -0.7)
+        axis.margins(x=0.2)
+        axis.set_title(f"{name}, {name_of(dataset)}")
+        axis.set_xlabel(header(metric))
+        axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
 def learning_curves(history: pd.DataFrame, metric: str = "recall@20") -> Figure:
     """Draw `metric` against the epoch, a line per loss (its seeds averaged), a panel per data set.
 

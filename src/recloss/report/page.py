@@ -157,13 +157,14 @@ def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
         "inflation": any(inflation_runs(config)),
         "published": any(dataset["name"] in known for dataset in config["datasets"]),
         "paper": any(dataset["name"] in known for dataset in config["datasets"]),
-        "readings": any(entry["datasets"] for entry in config["readings"]),
+        "readings": bool(config["readings"]),
+        "ablations": bool(config["ablations"]),
         "debiasing": bool(config["linear"]) or simulated,
         "moved": bool(config["linear"]) or simulated,
         "truth": simulated,
     }
     tables = ["claims", "main", *grids, *(name for name in optional if optional[name])]
-    drawn = [name for name in ("tuning", "bounds", "truth") if optional[name]]
+    drawn = [name for name in ("tuning", "ablations", "bounds", "truth") if optional[name]]
     curves = ["learning_curves"] if config["losses"] else []
     return [*tables, "cost", "data"], ["main", *grids, *drawn, *curves]
 

@@ -198,6 +198,16 @@ def readings_display(table: pd.DataFrame) -> Styler:
     return shown.style.hide(axis="index").apply(marks, axis=1).format(formats, na_rep="")
 
 
+def ablations_display(table: pd.DataFrame) -> Styler:
+    """Return the ablations for readers (`summaries.ablations`)."""
+    shown = table[["ablation", "dataset", "step"]].copy()
+    for metric in ("recall@20", "ndcg@20"):
+        pairs = zip(table[metric], table[f"{metric} sd"], strict=True)
+        shown[metric] = [_with_spread(mean, spread) for mean, spread in pairs]
+    shown[["change", "seeds"]] = table[["change", "seeds"]]
+    return shown.style.hide(axis="index").format({"change": "{:+.1%}"}, na_rep="")
+
+
 def claims_display(table: pd.DataFrame) -> Styler:
     """Return claims.csv (`claims.judge`) for readers."""
     columns = ["claim", "dataset", "part", "metric", "part_verdict", "effect", "ci_low", "ci_high"]
