@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 
 from recloss.analysis import stats, summaries
 from recloss.experiment import config, plan
-from recloss.experiment.runs import every_run, settings_for
+from recloss.experiment.runs import ablation_runs, every_run, settings_for
 from recloss.report import page, tables
 
 SUMMARY = pd.DataFrame(
