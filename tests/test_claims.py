@@ -141,6 +141,7 @@ def test_c3_compares_every_twin(tmp_path, gains, verdict):
 
 def certificate(model, passed, name="half-step"):
     return {"dataset": "one", "model": model, "certificate": name, "passed": passed} | {
+        "claimed": "second form",
         "tau": 0.01,
         "kappa": 1.0,
         "tolerance": 1e-9,

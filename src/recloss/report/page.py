@@ -10,9 +10,11 @@ import pandas as pd
 import yaml
 
 import recloss
+from recloss.analysis.certificates import PRINTED
 from recloss.analysis.claims import TEXTS
 from recloss.analysis.names import header, name_of
 from recloss.analysis.summaries import certificates, moved, part_of
+from recloss.analysis.theorems import RIGHT
 from recloss.data import sources
 from recloss.experiment import record
 from recloss.experiment.runs import inflation_runs
@@ -69,28 +71,44 @@ def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def verdicts(rows: str | Path) -> list[dict[str, Any]]:
-    """Return per data set and linear model how many certificates there are and which failed.
+    """Return per data set and linear model which certificates hold, by who claims them.
 
-    rows: path of debiasing.csv.
+    rows: path of debiasing.csv. Of the paper as printed: the statements that hold, and those that
+    fail, each with its residuals by measure and with what is right instead. Of the corrected
+    statements and the second form: how many certificates there are, and which failed.
     """
     table = certificates(pd.read_csv(rows, dtype={"passed": str}))
+    table[["statement", "measure"]] = table["certificate"].str.partition(": ")[[0, 2]]
     found = []
     for (dataset, model), part in table.groupby(["dataset", "model"], sort=False):
-        failed = part.loc[part["verdict"] != "passes", "certificate"].tolist()
-        counts = {"certificates": len(part), "cases": int(part["cases"].sum())}
-        found.append({"dataset": dataset, "model": model, "failed": failed} | counts)
+        printed = part["claimed"] == PRINTED
+        row = {"dataset": dataset, "model": model, "holds": [], "fails": []}
+        for statement, cells in part[printed].groupby("statement", sort=False):
+            failed = cells[cells["verdict"] != "passes"]
+            if failed.empty:
+                row["holds"].append(statement)
+            else:
+                residuals = dict(zip(failed["measure"], failed["worst"], strict=True))
+                right = RIGHT.get(statement)
+                row["fails"].append({"name": statement, "residuals": residuals, "right": right})
+        others = part[~printed]
+        row |= {"certificates": len(others), "cases": int(others["cases"].sum())}
+        row["failed"] = others.loc[others["verdict"] != "passes", "certificate"].tolist()
+        found.append(row)
     return found
 
 
 def furthest(rows: str | Path) -> list[dict[str, Any]]:
-    """Return per data set and model the case without the condition that moves most lists.
+    """Return per data set, model and kind of departure the case that moves most lists.
 
-    rows: path of debiasing.csv. Shares and relative changes, as `debiasing.row` has them.
+    rows: path of debiasing.csv. Shares and relative changes, as `certificates.row` has them. A kind
+    is the first word of a measurement: prior, kappa, weights.
     """
     table = moved(pd.read_csv(rows, dtype={"passed": str}))
     lists = table[table["certificate"].str.endswith(", rankings")]
+    kinds = lists["certificate"].str.split().str[0]
     found = []
-    for _, part in lists.groupby(["dataset", "model"], sort=False):
+    for _, part in lists.groupby(["dataset", "model", kinds], sort=False):
         most = part.loc[part["value"].idxmax()]
         name, keys = most["certificate"].removesuffix(", rankings"), ["dataset", "model", "tau"]
         same = table[(table[keys] == most[keys]).all(axis=1)]
