@@ -33,8 +33,8 @@ from recloss.models.ials import Factors, Problem, Solver, ials, ials_problem, in
 RIGHT = {
     "Theorem 1, joint problem": "λ' = λ / c, both factors times √(1 − α₀)",
     "Theorem 2, Eq. 28": "α = (c − 1) / c",
-    "Theorem 2, Eq. 29": "α = (c − 1) / c, that is c times EASE of c λ, for the penalty of Eq. 28",
-    "Theorem 2, λ' of the proof": "α = (c − 1) / c, that is c times EASE of the same λ",
+    "Theorem 2, Eq. 29": "α = (c − 1) / c, that is c times EASE: of c λ for the penalty of Eq. 28, "
+    "of the same λ for that of the debiased objective",
 }
 
 
@@ -196,7 +196,7 @@ def theorem_2(
     name, words = "Theorem 2, Eq. 29: slope", "slope of the debiased objective over that at 0"
     rest = 1 - alphas[PRINTED]
     if rest <= 0:
-        sentence = f"1 - alpha of Eq. 28 as printed, without a minimum at c {c:g}: not certified"
+        sentence = "1 - alpha as printed: Eq. 29 needs it above 0, that is c below 2; not certified"
         yield row("ease", "Theorem 2, condition", None, rest, sentence)
     else:
         # The penalty of Eq. 28 may be the debiased objective's, or that after dividing by c.
