@@ -178,6 +178,28 @@ def test_what_fails_as_printed_is_no_failure_of_ours(tmp_path):
     assert page.verdicts(tmp_path / "debiasing.csv")[0]["failed"] == ["minimiser"]
 
 
+def test_of_each_kind_of_departure_the_furthest_case_is_named(tmp_path):
+    rows = []
+    for name, tau, kappa, *values in [
+        ("prior |I_u+| + 10", 0.1, None, 1.0, -0.1, -0.1),
+        ("prior |I_u+| + 100", 0.2, None, 1.0, -0.2, -0.3),
+        ("kappa by user", 0.01, None, 0.4, 0.0, 0.5),
+        ("kappa by user", 0.1, None, 0.6, 0.0, 0.1),
+        ("weights c+ = c- = 1", 0.1, 0.5, 0.8, 0.1, 0.1),
+        ("weights c+ = c- = 1", 0.1, 2.0, 0.7, 0.2, 0.2),
+    ]:
+        for measure, value in zip(("rankings", "recall@20", "ndcg@20"), values, strict=True):
+            row = {"certificate": f"{name}, {measure}", "tau": tau, "kappa": kappa, "value": value}
+            rows.append(row | {"dataset": "d", "model": "ials", "passed": None, "sentence": "s"})
+    pd.DataFrame(rows).to_csv(tmp_path / "debiasing.csv", index=False)
+    found = page.furthest(tmp_path / "debiasing.csv")
+    assert [(row["certificate"], row["tau"], row["ndcg@20"]) for row in found] == [
+        ("prior |I_u+| + 100", 0.2, -0.3),
+        ("kappa by user", 0.1, 0.1),
+        ("weights c+ = c- = 1", 0.1, 0.1),
+    ]
+
+
 def test_twins_are_compared_by_the_truth(tmp_path):
     (tmp_path / "tables").mkdir()
     quality = {"ccl": 0.5, "debiased_ccl": 0.6, "debiased_mse": 0.4, "ease": 0.3}

@@ -102,22 +102,21 @@ def furthest(rows: str | Path) -> list[dict[str, Any]]:
     """Return per data set, model and kind of departure the case that moves most lists.
 
     rows: path of debiasing.csv. Shares and relative changes, as `certificates.row` has them. A kind
-    is the first word of a measurement: prior, kappa, weights.
+    is the first word of a measurement: prior, kappa, weights. Of cases that move as many lists, the
+    one that changes NDCG@20 most.
     """
     table = moved(pd.read_csv(rows, dtype={"passed": str}))
-    lists = table[table["certificate"].str.endswith(", rankings")]
-    kinds = lists["certificate"].str.split().str[0]
-    found = []
-    for _, part in lists.groupby(["dataset", "model", kinds], sort=False):
-        most = part.loc[part["value"].idxmax()]
-        name, keys = most["certificate"].removesuffix(", rankings"), ["dataset", "model", "tau"]
-        same = table[(table[keys] == most[keys]).all(axis=1)]
-        if pd.notna(most["kappa"]):
-            same = same[same["kappa"] == most["kappa"]]
+    found = {}
+    for case in table[table["certificate"].str.endswith(", rankings")].to_dict("records"):
+        name, keys = case["certificate"].removesuffix(", rankings"), ["dataset", "model", "tau"]
+        same = table[(table[keys] == [case[key] for key in keys]).all(axis=1)]
+        if pd.notna(case["kappa"]):
+            same = same[same["kappa"] == case["kappa"]]
         values = same.set_index("certificate")["value"]
         changes = {m: values[f"{name}, {m}"] for m in ("recall@20", "ndcg@20")}
-        found.append(most.to_dict() | {"certificate": name} | changes)
-    return found
+        kind = (case["dataset"], case["model"], name.split()[0])
+        found.setdefault(kind, []).append(case | {"certificate": name} | changes)
+    return [max(v, key=lambda x: (x["value"], abs(x["ndcg@20"]))) for v in found.values()]
 
 
 def twins(results: Path) -> list[dict[str, Any]]:
