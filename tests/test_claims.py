@@ -229,6 +229,7 @@ def test_c10_has_nothing_to_compare_with_on_other_data(tmp_path):
 
 def certificate(model, passed, name="half-step"):
     return {"dataset": "one", "model": model, "certificate": name, "passed": passed} | {
+        "claimed": "second form",
         "tau": 0.01,
         "kappa": 1.0,
         "tolerance": 1e-9,
@@ -241,7 +242,7 @@ def certificate(model, passed, name="half-step"):
     ("passed", "verdict"),
     [
         ({"ials": "True", "ease": "True"}, "holds"),
-        ({"ials": "True"}, "holds in part"),
+        ({"ials": "True"}, "holds so far"),
         ({"ials": "True", "ease": "False"}, "holds in part"),
         ({"ials": "False", "ease": "False"}, "does not hold"),
         ({}, "not enough runs"),
@@ -251,7 +252,20 @@ def test_c8_asks_the_certificates(tmp_path, passed, verdict):
     rows = pd.DataFrame([certificate(model, text) for model, text in passed.items()])
     found, table = Experiment(tmp_path).judge("C8", debiasing=rows)
     assert found == verdict
-    assert ("Failed" in table["sentence"][0]) == ("False" in passed.values())
+    assert ("EASE fails: half-step." in set(table["sentence"])) == (passed.get("ease") == "False")
+
+
+def test_c8_names_what_fails_as_printed_and_what_is_right(tmp_path):
+    rows = [certificate(model, "True") for model in ("ials", "ease")]
+    name = "Theorem 2, Eq. 28: objective"
+    rows.append(certificate("ease", "False", name) | {"claimed": "printed", "value": 0.25})
+    rows.append(certificate("ease", "True", name) | {"claimed": "corrected"})
+    found, table = Experiment(tmp_path).judge("C8", debiasing=pd.DataFrame(rows))
+    assert found == "holds"
+    assert table["sentence"][1] == (
+        "EASE: 2 checks pass. Theorem 2, Eq. 28 fails as printed (by 0.25); right is "
+        "α = (c − 1) / c."
+    )
 
 
 def bound(loss, equation, claimed, violated):

@@ -182,10 +182,20 @@ def test_the_command_line_writes_every_certificate(small_split, tmp_path):
     frame = pd.read_csv(tmp_path / "debiasing.csv")
     assert set(frame["dataset"]) == {"small"}
     certified = frame[frame["passed"].notna()]
-    assert certified["passed"].all()
-    assert list(certified["model"]) == ["ials"] * 5 + ["ease"] * 2
+    second = certified[certified["claimed"] == "second form"]
+    assert second["passed"].all()
+    assert list(second["model"]) == ["ials"] * 5 + ["ease"] * 2
+    # Of the theorems, for c 1.5 and 3, the corrected all pass, of the printed only the half-step.
+    assert certified.loc[certified["claimed"] == "corrected", "passed"].all()
+    printed = certified[certified["claimed"] == "printed"]
+    half = printed["certificate"].str.startswith("Theorem 1, half-step")
+    assert (printed["passed"] == half).all()
+    assert len(certified) == len(second) + 2 * (6 + 3) + 2 * 4 + 1
+    assert set(certified["kappa"]) == {0.5, 20, 1.5, 3}
     # kappa 20 leaves neither model of these weights a minimum: said, not failed.
     assert set(frame.loc[frame["kappa"] == 20, "certificate"]) == {
         *("condition", "minimiser", "weights c+ = c- = 1")
     }
-    assert frame["kappa"].isna().sum() == 4  # kappa by user
+    by_user = frame[frame["kappa"].isna()]
+    kinds = by_user["certificate"].str.split().str[0]
+    assert kinds.value_counts().to_dict() == {"kappa": 4, "prior": 7}

@@ -139,6 +139,81 @@ def test_an_ablation_says_what_each_step_changes():
     assert "+25.0%" in tables.ablations_display(table).to_html()
 
 
+def certificates():
+    """Two cases of a statement that fails as printed and holds corrected, and our second form."""
+    rows = [
+        ("printed", "Theorem 1, half-step: slope", 1.5, 1e-9, 1e-15, True),
+        ("printed", "Theorem 2, Eq. 28: objective", 1.5, 1e-9, 0.1, False),
+        ("corrected", "Theorem 2, Eq. 28: objective", 1.5, 1e-9, 1e-16, True),
+        ("printed", "Theorem 2, Eq. 28: objective", 3.0, 1e-9, 0.25, False),
+        ("corrected", "Theorem 2, Eq. 28: objective", 3.0, 1e-9, 2e-16, True),
+        ("second form", "minimiser", 0.5, 1e-6, 1e-12, True),
+        (None, "Theorem 2, condition", 3.0, None, -1.0, None),
+        (None, "observed recall@20", None, None, 0.5, None),
+    ]
+    names = ("claimed", "certificate", "kappa", "tolerance", "value", "passed")
+    frame = pd.DataFrame(rows, columns=names).assign(dataset="d", model="ease", tau=np.nan)
+    return frame.assign(sentence="s", passed=frame["passed"].map({True: "True", False: "False"}))
+
+
+def test_certificates_say_who_claims_them_and_what_fails_is_bold():
+    table = summaries.certificates(certificates())
+    assert table[["claimed", "cases", "worst", "verdict"]].values.tolist() == [
+        ["printed", 1, 1e-15, "passes"],
+        ["printed", 2, 0.25, "FAILS"],
+        ["corrected", 2, 2e-16, "passes"],
+        ["second form", 1, 1e-12, "passes"],
+    ]
+    html = tables.readable(tables.certificates_display(table)).to_html()
+    assert html.count("as printed") == 2
+    assert html.count(">holds<") == 3
+    assert html.count(">fails<") == 1
+    bold = html.split("<style")[1].split("</style>")[0]
+    assert {row for row in range(4) if f"row{row}_col" in bold} == {1}
+
+
+def test_a_case_without_a_minimum_is_a_measurement_and_none_of_the_truth():
+    rows = certificates()
+    assert summaries.moved(rows)["certificate"].tolist() == ["Theorem 2, condition"]
+    assert list(summaries.truth(rows).columns) == ["dataset", "model", "observed recall@20"]
+
+
+def test_what_fails_as_printed_is_no_failure_of_ours(tmp_path):
+    rows = certificates()
+    rows.to_csv(tmp_path / "debiasing.csv", index=False)
+    (found,) = page.verdicts(tmp_path / "debiasing.csv")
+    assert found["holds"] == ["Theorem 1, half-step"]
+    assert found["fails"] == [
+        {"name": "Theorem 2, Eq. 28", "residuals": {"objective": 0.25}, "right": "α = (c − 1) / c"}
+    ]
+    assert (found["certificates"], found["cases"], found["failed"]) == (2, 3, [])
+    rows.loc[rows["claimed"] == "second form", "passed"] = "False"
+    rows.to_csv(tmp_path / "debiasing.csv", index=False)
+    assert page.verdicts(tmp_path / "debiasing.csv")[0]["failed"] == ["minimiser"]
+
+
+def test_of_each_kind_of_departure_the_furthest_case_is_named(tmp_path):
+    rows = []
+    for name, tau, kappa, *values in [
+        ("prior |I_u+| + 10", 0.1, None, 1.0, -0.1, -0.1),
+        ("prior |I_u+| + 100", 0.2, None, 1.0, -0.2, -0.3),
+        ("kappa by user", 0.01, None, 0.4, 0.0, 0.5),
+        ("kappa by user", 0.1, None, 0.6, 0.0, 0.1),
+        ("weights c+ = c- = 1", 0.1, 0.5, 0.8, 0.1, 0.1),
+        ("weights c+ = c- = 1", 0.1, 2.0, 0.7, 0.2, 0.2),
+    ]:
+        for measure, value in zip(("rankings", "recall@20", "ndcg@20"), values, strict=True):
+            row = {"certificate": f"{name}, {measure}", "tau": tau, "kappa": kappa, "value": value}
+            rows.append(row | {"dataset": "d", "model": "ials", "passed": None, "sentence": "s"})
+    pd.DataFrame(rows).to_csv(tmp_path / "debiasing.csv", index=False)
+    found = page.furthest(tmp_path / "debiasing.csv")
+    assert [(row["certificate"], row["tau"], row["ndcg@20"]) for row in found] == [
+        ("prior |I_u+| + 100", 0.2, -0.3),
+        ("kappa by user", 0.1, 0.1),
+        ("weights c+ = c- = 1", 0.1, 0.1),
+    ]
+
+
 def test_twins_are_compared_by_the_truth(tmp_path):
     (tmp_path / "tables").mkdir()
     quality = {"ccl": 0.5, "debiased_ccl": 0.6, "debiased_mse": 0.4, "ease": 0.3}

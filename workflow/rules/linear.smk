@@ -40,7 +40,7 @@ rule linear:
 
 
 rule certify:
-    """Check on one data set that iALS and EASE absorb debiasing."""
+    """Check on one data set whether iALS and EASE absorb debiasing, as printed and corrected."""
     input:
         arrays=ancient(split_arrays),
         manifest=split_manifest,

@@ -22,6 +22,8 @@ NAMES = {
     "ease": "EASE",
     "popularity": "ItemPop",
     "random": "Random",
+    # who claims a certificate
+    "printed": "as printed",
     # metrics
     "recall@20": "Recall@20",
     "ndcg@20": "NDCG@20",

@@ -87,12 +87,12 @@ def cost_table(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def certificates(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per data set, model and certificate: its worst value over all tau+ and kappa.
+    """Return a row per data set, model, claimant and certificate: its worst value over all cases.
 
-    rows: debiasing.csv, of `debiasing.row`, `passed` as text.
+    rows: debiasing.csv, of `certificates.row`, `passed` as text. A case: a c, or a tau+ and kappa.
     """
     certified = rows[rows["passed"].notna()]
-    groups = certified.groupby(["dataset", "model", "certificate"], sort=False)
+    groups = certified.groupby(["dataset", "model", "claimed", "certificate"], sort=False)
     table = groups.agg(
         cases=("value", "size"),
         worst=("value", "max"),
@@ -103,15 +103,20 @@ def certificates(rows: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
+def of_truth(rows: pd.DataFrame) -> pd.Series:
+    """Return which rows of debiasing.csv are of `truth.judge`: they have neither tau+ nor kappa."""
+    return rows["tau"].isna() & rows["kappa"].isna()
+
+
 def moved(rows: pd.DataFrame) -> pd.DataFrame:
     """Return what was measured where the condition does not hold: rows without a verdict."""
-    measured = rows[rows["passed"].isna() & rows["tau"].notna()]
+    measured = rows[rows["passed"].isna() & ~of_truth(rows)]
     return measured[["dataset", "model", "certificate", "tau", "kappa", "value", "sentence"]]
 
 
 def truth(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a row per simulated data set and model with what the truth says of it."""
-    judged = rows[rows["passed"].isna() & rows["tau"].isna()]
+    judged = rows[of_truth(rows)]
     table = judged.pivot_table(
         "value", ["dataset", "model"], "certificate", sort=False, dropna=False
     )

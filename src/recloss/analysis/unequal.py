@@ -7,12 +7,14 @@ import numpy as np
 import torch
 
 from recloss.analysis.certificates import TOP, Ials, changed_lists, debiased_ials, row
+from recloss.analysis.theorems import absorbing_ials, printed_ials, scaled
 from recloss.data.interactions import Interactions, Split, interaction_matrix
 from recloss.engine.ranking import Mask, Ranking, ScoreBlock, dot_scores, means, on_test, top_k
 from recloss.models.ease import ease
-from recloss.models.ials import ials, ials_problem, initial
+from recloss.models.ials import Factors, ials, ials_problem, initial
 
 LARGEST_BETA = 0.9  # where beta differs by user, those above are held here: 1 has no minimum
+EXTRA_LIKED = (10, 100)  # liked items beyond the observed ones, the paper's K; it prints none
 POPULAR = 400  # items of the EASE that is solved column by column, at POPULAR systems of that size
 
 
@@ -31,6 +33,45 @@ def _moved(
         )
 
 
+def _factors_moved(
+    split: Split, name: str, plain: Factors, debiased: Factors
+) -> Iterator[dict[str, Any]]:
+    """Yield how far iALS moved from the first to the second of two trained models."""
+    blocks = tuple(dot_scores(*model, cosine=False) for model in (plain, debiased))
+    changed = changed_lists(plain, debiased, split.train)
+    yield from _moved("ials", name, on_test(split, torch.device("cpu")), blocks, changed)
+
+
+def unequal_priors(split: Split, p: Ials, seed: int, iterations: int) -> Iterator[dict[str, Any]]:
+    """Yield how far debiasing as printed moves iALS at the paper's prior (|I_u+| + K) / |I|, K > 0.
+
+    Its c_u = 1 + K / |I_u+| differs by user. Beside plain iALS of the same hyper-parameters, and
+    beside the one that would absorb debiasing if every user had the mean c of the train pairs. tau
+    is the mean prior.
+    """
+    train = split.train
+    counts = np.maximum(train.counts(), 1)
+    start = initial(train, p.dim, 0.1, seed, dtype=torch.float64)
+    plain = None
+    for k in EXTRA_LIKED:
+        name, prior = f"prior |I_u+| + {k}", (train.counts() + k) / train.n_items
+        here = {"tau": float(prior.mean()), "kappa": None}
+        if prior.max() >= 1 or p.alpha0 >= 1:
+            sentence = f"largest prior; not measured where it or alpha0 ({p.alpha0:g}) is 1 or more"
+            yield here | row("ials", f"{name}, condition", None, float(prior.max()), sentence)
+            continue
+        if plain is None:
+            problem = ials_problem(train, p.alpha0, p.reg, p.nu, dtype=torch.float64)
+            plain = ials(problem, start, iterations)
+        debiased = ials(printed_ials(train, p, 1 + k / counts), start, iterations)
+        yield from (here | x for x in _factors_moved(split, name, plain, debiased))
+        mean = 1 + k * float((train.counts() > 0).sum()) / len(train)
+        absorbing = absorbing_ials(train, p, mean, joint=True)
+        nearest = ials(absorbing, scaled(start, p.alpha0), iterations)
+        name = f"{name}, beside iALS mapped by the mean c"
+        yield from (here | x for x in _factors_moved(split, name, nearest, debiased))
+
+
 def unequal_users(
     split: Split, p: Ials, tau: float, seed: int, iterations: int
 ) -> Iterator[dict[str, Any]]:
@@ -45,10 +86,7 @@ def unequal_users(
     debiased = debiased_ials(train, p, tau, np.minimum(kappa, limit))
     start = initial(train, p.dim, 0.1, seed, dtype=torch.float64)
     models = [ials(problem, start, iterations) for problem in (plain, debiased)]
-    ranking = on_test(split, torch.device("cpu"))
-    blocks = tuple(dot_scores(*model, cosine=False) for model in models)
-    changed = changed_lists(*models, train)
-    yield from _moved("ials", "kappa by user", ranking, blocks, changed)
+    yield from _factors_moved(split, "kappa by user", *models)
 
 
 def popular_items(split: Split, n: int) -> Split:

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `recloss certify`."""
     options.add_split(parser)
     parser.add_argument("--out", type=Path, required=True, help="the CSV to write")
+    parser.add_argument("--c", type=float, nargs="*", default=[1.5, 3.0], help="c of the theorems")
     parser.add_argument("--tau", type=float, nargs="*", default=[0.001, 0.01], help="tau+")
     parser.add_argument("--kappa", type=float, nargs="*", default=[0.5, 2.0])
     parser.add_argument("--ials", metavar="JSON", help='as {"alpha0": 0.1, "reg": 0.003, ...}')
@@ -37,5 +38,6 @@ def run(arguments: argparse.Namespace) -> None:
         ials = Ials(*(settings[name] for name in Ials._fields))
     if a.ease is not None:
         reg = (default_settings("ease") | json.loads(a.ease))["reg"]
-    rows = certify(split, ials, reg, a.tau, a.kappa, a.iterations, a.columns, a.seed)
+    values = (a.c, a.tau, a.kappa)
+    rows = certify(split, ials, reg, *values, a.iterations, a.columns, a.seed)
     write_rows(a.out, ({"dataset": dataset} | entry for entry in rows))

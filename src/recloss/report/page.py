@@ -12,6 +12,7 @@ import yaml
 import recloss
 from recloss.analysis.claims import CLAIMS
 from recloss.analysis.names import header, name_of
+from recloss.analysis.statements import PRINTED, RIGHT
 from recloss.analysis.summaries import certificates, moved, obeyed, part_of
 from recloss.data import sources
 from recloss.experiment import published, record
@@ -69,37 +70,52 @@ def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def verdicts(rows: str | Path) -> list[dict[str, Any]]:
-    """Return per data set and linear model how many certificates there are and which failed.
+    """Return per data set and linear model which certificates hold, by who claims them.
 
-    rows: path of debiasing.csv.
+    rows: path of debiasing.csv. Of the paper as printed: the statements that hold, and those that
+    fail, each with its residuals by measure and with what is right instead. Of the corrected
+    statements and the second form: how many certificates there are, and which failed.
     """
     table = certificates(pd.read_csv(rows, dtype={"passed": str}))
+    table[["statement", "measure"]] = table["certificate"].str.partition(": ")[[0, 2]]
     found = []
     for (dataset, model), part in table.groupby(["dataset", "model"], sort=False):
-        failed = part.loc[part["verdict"] != "passes", "certificate"].tolist()
-        counts = {"certificates": len(part), "cases": int(part["cases"].sum())}
-        found.append({"dataset": dataset, "model": model, "failed": failed} | counts)
+        printed = part["claimed"] == PRINTED
+        row = {"dataset": dataset, "model": model, "holds": [], "fails": []}
+        for statement, cells in part[printed].groupby("statement", sort=False):
+            failed = cells[cells["verdict"] != "passes"]
+            if failed.empty:
+                row["holds"].append(statement)
+            else:
+                residuals = dict(zip(failed["measure"], failed["worst"], strict=True))
+                right = RIGHT.get(statement)
+                row["fails"].append({"name": statement, "residuals": residuals, "right": right})
+        others = part[~printed]
+        row |= {"certificates": len(others), "cases": int(others["cases"].sum())}
+        row["failed"] = others.loc[others["verdict"] != "passes", "certificate"].tolist()
+        found.append(row)
     return found
 
 
 def furthest(rows: str | Path) -> list[dict[str, Any]]:
-    """Return per data set and model the case without the condition that moves most lists.
+    """Return per data set, model and kind of departure the case that moves most lists.
 
-    rows: path of debiasing.csv. Shares and relative changes, as `debiasing.row` has them.
+    rows: path of debiasing.csv. Shares and relative changes, as `certificates.row` has them. A kind
+    is the first word of a measurement: prior, kappa, weights. Of cases that move as many lists, the
+    one that changes NDCG@20 most.
     """
     table = moved(pd.read_csv(rows, dtype={"passed": str}))
-    lists = table[table["certificate"].str.endswith(", rankings")]
-    found = []
-    for _, part in lists.groupby(["dataset", "model"], sort=False):
-        most = part.loc[part["value"].idxmax()]
-        name, keys = most["certificate"].removesuffix(", rankings"), ["dataset", "model", "tau"]
-        same = table[(table[keys] == most[keys]).all(axis=1)]
-        if pd.notna(most["kappa"]):
-            same = same[same["kappa"] == most["kappa"]]
+    found = {}
+    for case in table[table["certificate"].str.endswith(", rankings")].to_dict("records"):
+        name, keys = case["certificate"].removesuffix(", rankings"), ["dataset", "model", "tau"]
+        same = table[(table[keys] == [case[key] for key in keys]).all(axis=1)]
+        if pd.notna(case["kappa"]):
+            same = same[same["kappa"] == case["kappa"]]
         values = same.set_index("certificate")["value"]
         changes = {m: values[f"{name}, {m}"] for m in ("recall@20", "ndcg@20")}
-        found.append(most.to_dict() | {"certificate": name} | changes)
-    return found
+        kind = (case["dataset"], case["model"], name.split()[0])
+        found.setdefault(kind, []).append(case | {"certificate": name} | changes)
+    return [max(v, key=lambda x: (x["value"], abs(x["ndcg@20"]))) for v in found.values()]
 
 
 def twins(results: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ IDENTIFIERS = (
     "model",
     "metric",
     "inequality",
+    "claimed",
 )  # columns whose cells have a name
 GREEK = {"λ": "lambda", "ε": "epsilon", "τ": "tau", "κ": "kappa", "ν": "nu", "α": "alpha"}
 LATEX = str.maketrans(
@@ -94,11 +95,12 @@ def cost_display(table: pd.DataFrame) -> Styler:
 
 
 def certificates_display(table: pd.DataFrame) -> Styler:
-    """Return the certificates for readers; a failed one is bold."""
+    """Return the certificates for readers; what fails is bold."""
     shown = table.rename(columns={"worst": "worst value", "value": "of what"})
+    shown["verdict"] = shown["verdict"].map({"passes": "holds", "FAILS": "fails"})
 
     def failed(row: pd.Series) -> list[str]:
-        return [BOLD if row["verdict"] == "FAILS" else ""] * len(row)
+        return [BOLD if row["verdict"] == "fails" else ""] * len(row)
 
     style = shown.style.hide(axis="index").apply(failed, axis=1)
     return style.format({"worst value": "{:.1e}", "tolerance": "{:.0e}"})
