@@ -94,7 +94,7 @@ def test_a_claim_of_which_a_part_has_no_runs_holds_so_far_and_names_it(tmp_path)
     verdict, rows = experiment.judge("C1")
     assert verdict == "holds so far"
     assert list(rows["part_verdict"]) == ["holds"] * 2 + ["not enough runs"] * 2
-    assert rows["sentence"][2] == "Each at its best temperature (? and ?): no runs."
+    assert rows["sentence"][2] == "Each at its best temperature: no runs."
 
 
 def test_c1_is_undecided_if_the_interval_is_wide(tmp_path):

@@ -463,7 +463,7 @@ def test_a_browser_shows_the_report(tiny, tmp_path):
     report = (tiny[0] / "results/tiny/report.html").as_uri()
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,2400"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,6000"]
     shot = tmp_path / "report.png"
     dom = subprocess.run(
         [*command, "--dump-dom", report], capture_output=True, text=True, timeout=120, check=True

@@ -68,8 +68,12 @@ def best(evidence: Evidence, points: pd.DataFrame, key: str, highest: bool = Tru
     return points[points[f"settings.{key}"] == (means.idxmax() if highest else means.idxmin())]
 
 
-def _at(points: pd.DataFrame, key: str) -> str:
-    return "?" if points.empty else f"{points[f'settings.{key}'].iloc[0]:g}"
+def _at(*sides: pd.DataFrame, key: str) -> str:
+    """Return the values at which the sides stand, in brackets; nothing where one has no runs."""
+    if any(side.empty for side in sides):
+        return ""
+    values = (f"{side[f'settings.{key}'].iloc[0]:g}" for side in sides)
+    return f" ({' and '.join(values)})"
 
 
 def mine_plus_beats_infonce(evidence: Evidence, dataset: str) -> list[Part]:
@@ -78,8 +82,7 @@ def mine_plus_beats_infonce(evidence: Evidence, dataset: str) -> list[Part]:
         best(evidence, evidence.points(dataset, loss, "temperature"), "temperature")
         for loss in ("mine_plus", "infonce")
     ]
-    at = " and ".join(_at(side, "temperature") for side in sides)
-    words = f"each at its best temperature ({at})"
+    words = f"each at its best temperature{_at(*sides, key='temperature')}"
     parts = beats(evidence, dataset, "mine_plus", "infonce")
     return [*parts, *compared(evidence, words, *sides)]
 
@@ -94,7 +97,7 @@ def infonce_plus_is_best_at_eps_zero(evidence: Evidence, dataset: str) -> list[P
     points = evidence.points(dataset, "infonce_plus", "eps")
     zero = points["settings.eps"] == 0
     other = best(evidence, points[~zero], "eps")
-    words = f"InfoNCE+ at ε 0 over the best other ε ({_at(other, 'eps')})"
+    words = f"InfoNCE+ at ε 0 over the best other ε{_at(other, key='eps')}"
     return compared(evidence, words, points[zero], other)
 
 
@@ -104,7 +107,8 @@ def mine_plus_is_best_where_said(evidence: Evidence, dataset: str) -> list[Part]
     points = evidence.points(dataset, "mine_plus", "lambda")
     inside = points["settings.lambda"].between(low, high)
     one, other = (best(evidence, points[which], "lambda") for which in (inside, ~inside))
-    words = f"MINE+ at λ {_at(one, 'lambda')} over the best λ elsewhere ({_at(other, 'lambda')})"
+    words = f"MINE+ at its best λ of {low:g} to {high:g}{_at(one, key='lambda')} over the best"
+    words += f" elsewhere{_at(other, key='lambda')}"
     return compared(evidence, words, one, other)
 
 
@@ -124,11 +128,11 @@ def negatives_matter_positives_do_not(evidence: Evidence, dataset: str) -> list[
         points = evidence.points(dataset, loss, "negatives")
         count = points["settings.negatives"]
         sides = [points[count == end] for end in (count.max(), count.min())]
-        at = [_at(side, "negatives") for side in sides]
+        at = [_at(side, key="negatives") for side in sides]
         ends = None if points.empty else (count.max(), count.min())
         parts += compared(
             evidence,
-            f"{name_of(loss)} with {at[0]} negatives over {at[1]}",
+            f"{name_of(loss)} with the most negatives{at[0]} over the fewest{at[1]}",
             *sides,
             printed=lambda metric, loss=loss, ends=ends: _printed_ratio(
                 dataset, loss, "negatives", ends, metric
@@ -137,13 +141,13 @@ def negatives_matter_positives_do_not(evidence: Evidence, dataset: str) -> list[
     for loss in ("debiased_ccl", "debiased_infonce"):
         points = evidence.points(dataset, loss, "extra_positives")
         sides = [best(evidence, points, "extra_positives", highest=h) for h in (True, False)]
-        at = [_at(side, "extra_positives") for side in sides]
+        at = [_at(side, key="extra_positives") for side in sides]
         ends = (
             None if points.empty else [side["settings.extra_positives"].iloc[0] for side in sides]
         )
         parts += compared(
             evidence,
-            f"{name_of(loss)} at its best M ({at[0]}) over its worst ({at[1]})",
+            f"{name_of(loss)} at its best M{at[0]} over its worst{at[1]}",
             *sides,
             printed=lambda metric, loss=loss, ends=ends: _printed_ratio(
                 dataset, loss, "extra_positives", ends, metric
@@ -170,10 +174,10 @@ def one_peak_over_lambda_n(evidence: Evidence, dataset: str) -> list[Part]:
     peak = best(evidence, points, "lambda_n")
     values = points["settings.lambda_n"]
     parts = []
-    for end in (values.min(), values.max()):
+    for name, end in (("smallest", values.min()), ("largest", values.max())):
         side = points[values == end]
-        words = f"debiased InfoNCE at λₙ {_at(peak, 'lambda_n')} (best; printed 200) over"
-        parts += compared(evidence, f"{words} {_at(side, 'lambda_n')}", peak, side)
+        words = f"debiased InfoNCE at its best λₙ{_at(peak, key='lambda_n')}, printed 200, over the"
+        parts += compared(evidence, f"{words} {name}{_at(side, key='lambda_n')}", peak, side)
     return parts
 
 
@@ -269,7 +273,9 @@ def _absorbed(evidence: Evidence, _: str) -> Iterator[dict[str, Any]]:
             if len(failed):
                 said = f"{name_of(model)} fails: {', '.join(failed)}."
             for statement in wrong:
-                worst = mine.loc[printed & mine["certificate"].str.startswith(statement), "worst"]
+                of_it = mine["certificate"].str.startswith(statement)
+                lists = mine["certificate"].str.endswith("rankings")  # shares of users
+                worst = mine.loc[printed & of_it & ~lists, "worst"]
                 said += f" {statement} fails as printed (by {worst.max():.2g}); right is "
                 said += f"{RIGHT.get(statement, 'another one')}."
             rows.append(row | {"part_verdict": FAILS if len(failed) else HOLDS, "sentence": said})
