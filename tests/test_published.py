@@ -80,7 +80,7 @@ def test_the_papers_table_is_remade_cell_by_cell():
 
 
 def test_the_nearest_reading_comes_first():
-    readings = [{"loss": "mine_plus", "datasets": ["gowalla"], "seeds": [0]}]
+    readings = [{"loss": "mine_plus", "datasets": ["gowalla"], "seeds": [0], "settings": {}}]
     readings[0]["read_as"] = {"far": {"temperature": 0.4}, "near": {"temperature": 0.1}}
     rows = [
         {"dataset": "gowalla", "loss": "mine_plus", "settings.temperature": t, "recall@20": r}

@@ -20,6 +20,7 @@ COMMANDS = {
     "truth": "judge runs on simulated data by the truth",
     "bounds": "evaluate the bounds of InfoNCE, MINE and BPR at the vectors of runs",
     "plan": "say what an experiment will take: runs, time, memory, disk",
+    "findings": "make the tables of findings in Markdown pages anew",
     "reference": "write the page that describes every key of the configuration",
 }
 

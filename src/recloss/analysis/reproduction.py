@@ -82,7 +82,7 @@ def readings_table(metrics: pd.DataFrame, readings: list[dict[str, Any]]) -> pd.
             theirs = [published.printed(dataset, entry["loss"], metric) for metric in METRICS]
             for name, settings in entry["read_as"].items():
                 mine = runs[(runs["dataset"] == dataset) & (runs["loss"] == entry["loss"])]
-                for key, value in settings.items():
+                for key, value in (entry["settings"] | settings).items():
                     mine = mine[mine[f"settings.{key}"] == label_of(value)]
                 ours = [mine[metric].mean() for metric in METRICS]
                 row = {"dataset": dataset, "loss": entry["loss"], "reading": name}

@@ -149,7 +149,7 @@ def _check(config: dict[str, Any]) -> None:
         _check_names(f"{where}.loss", [entry["loss"]], "loss", known)
         _check_names(f"{where}.datasets", entry["datasets"], "data set", names)
         for name, settings in entry["read_as"].items():
-            values = {key: [value] for key, value in settings.items()}
+            values = {key: [value] for key, value in (entry["settings"] | settings).items()}
             _check_values(f"{where}.read_as.{name}", entry["loss"], values)
     for index, entry in enumerate(config["ablations"]):
         where = f"configuration: ablations[{index}]"

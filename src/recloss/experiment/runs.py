@@ -118,8 +118,9 @@ def inflation_runs(config: dict[str, Any]) -> Iterator[Run]:
 def reading_runs(config: dict[str, Any]) -> Iterator[Run]:
     """Yield the runs of the readings."""
     for entry in config["readings"]:
-        for dataset, point in itertools.product(entry["datasets"], entry["read_as"].values()):
+        for dataset, own in itertools.product(entry["datasets"], entry["read_as"].values()):
             for seed in entry["seeds"]:
+                point = entry["settings"] | own
                 yield _variant(config, dataset, entry["loss"], point, seed, "train")
 
 

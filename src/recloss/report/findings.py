@@ -1,0 +1,110 @@
+"""What a published run found, as Markdown tables, and the pages that have them."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from recloss.analysis.claims import CLAIMS
+from recloss.analysis.names import header, name_of
+from recloss.files import ReclossError
+
+METRICS = ("recall@20", "ndcg@20")
+MARK = re.compile(r"(<!-- findings: (\w+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def _markdown(columns: list[str], rows: list[list[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _percent(value: float) -> str:
+    return "" if pd.isna(value) else f"{100 * value:+.1f} %".replace("-", "−")
+
+
+def _value(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.4f}".lstrip("0")
+
+
+def claims(published: Path) -> str:
+    """Return a row per claim and data set: the verdict, and the effect of its first part."""
+    table = pd.read_csv(published / "tables" / "claims.csv")
+    rows = []
+    for (name, dataset), mine in table.groupby(["claim", "dataset"], sort=False):
+        cells = [f"{name} {CLAIMS[name].text}", name_of(dataset), mine["verdict"].iloc[0]]
+        for metric in METRICS:
+            first = mine[mine["metric"] == metric].head(1)
+            effect = first["effect"].item() if len(first) else None
+            cell = _percent(effect)
+            if cell and pd.notna(first["printed"].item()):
+                cell += f" ({_percent(first['printed'].item())})"
+            cells.append(cell)
+        rows.append(cells)
+    names = [f"{header(metric)}, ours (printed)" for metric in METRICS]
+    return _markdown(["claim", "data set", "verdict", *names], rows)
+
+
+def paper(published: Path) -> str:
+    """Return the paper's Table 2 beside ours, of the models that were run."""
+    table = pd.read_csv(published / "tables" / "paper.csv")
+    rows = []
+    for row in table[table["seeds"] > 0].to_dict("records"):
+        cells = [name_of(row["dataset"]), name_of(row["model"])]
+        for metric in METRICS:
+            cells += [_value(row[metric]), _value(row[f"ours {metric}"])]
+            cells.append(_percent(row[f"{metric} difference"]))
+        rows.append([*cells, str(row["seeds"])])
+    names = [f"{header(m)} {what}" for m in METRICS for what in ("printed", "ours", "difference")]
+    return _markdown(["data set", "model", *names, "seeds"], rows)
+
+
+def models(published: Path) -> str:
+    """Return every model of the main table, the best Recall@20 first."""
+    table = pd.read_csv(published / "tables" / "main.csv")
+    table = table.sort_values(["dataset", "recall@20"], ascending=[True, False])
+    rows = [
+        [
+            *(name_of(row["dataset"]), name_of(row["loss"])),
+            *(_value(row[metric]) for metric in METRICS),
+            str(row["seeds"]),
+        ]
+        for row in table.to_dict("records")
+    ]
+    return _markdown(["data set", "model", *map(header, METRICS), "seeds"], rows)
+
+
+def readings(published: Path) -> str:
+    """Return the readings of the paper's settings beside its numbers, the nearest first."""
+    table = pd.read_csv(published / "tables" / "readings.csv")
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [name_of(row["loss"]), row["reading"].replace("_", " ")]
+        cells += [f"{_value(row[m])} ({_value(row[f'printed {m}'])})" for m in METRICS]
+        cells += [f"{row['ratio']:.3f} ({row['printed ratio']:.3f})", f"{row['distance']:.1%}"]
+        rows.append(cells)
+    names = [f"{header(m)} (printed)" for m in METRICS]
+    columns = ["loss", "reading", *names, "NDCG over Recall (printed)", "distance"]
+    return _markdown(columns, rows)
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "claims": claims,
+    "paper": paper,
+    "models": models,
+    "readings": readings,
+}
+
+
+def write(page: str, published: Path) -> str:
+    """Return the text of a page with the tables between its marks made anew.
+
+    A table NAME of `TABLES` stands between `<!-- findings: NAME -->` and `<!-- end -->`.
+    """
+
+    def renewed(match: re.Match[str]) -> str:
+        if match[2] not in TABLES:
+            raise ReclossError(f"no findings {match[2]!r}; known: {', '.join(TABLES)}")
+        return f"{match[1]}\n{TABLES[match[2]](published)}\n{match[3]}"
+
+    return MARK.sub(renewed, page)
