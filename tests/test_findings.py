@@ -1,0 +1,71 @@
+"""The tables of what was found, in pages."""
+
+import pandas as pd
+import pytest
+
+from recloss.files import ReclossError
+from recloss.report import findings
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A published run of one data set, with every table that a page may have."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    claim = {"dataset": "gowalla", "verdict": "holds so far", "claim": "C1"}
+    parts = [
+        ("recall@20", 0.1234, 0.1264),
+        ("ndcg@20", -0.05, None),
+        ("recall@20", 9, None),  # of another part
+    ]
+    rows = [claim | {"metric": m, "effect": e, "printed": p} for m, e, p in parts]
+    rows.append(claim | {"claim": "C8", "verdict": "holds"})
+    pd.DataFrame(rows).to_csv(folder / "claims.csv", index=False)
+    cell = {"recall@20": 0.1645, "ndcg@20": 0.1343, "dataset": "gowalla"}
+    ours = {"ours recall@20": 0.1631, "ours ndcg@20": 0.1282}
+    ours |= {"recall@20 difference": -0.0085, "ndcg@20 difference": -0.045}
+    rows = [cell | ours | {"model": "infonce", "seeds": 3}, cell | {"model": "mine", "seeds": 0}]
+    pd.DataFrame(rows).to_csv(folder / "paper.csv", index=False)
+    rows = [
+        cell | {"loss": "ease", "seeds": 1},
+        cell | {"loss": "ccl", "recall@20": 0.2, "seeds": 3},
+    ]
+    pd.DataFrame(rows).to_csv(folder / "main.csv", index=False)
+    reading = {"loss": "mine_plus", "reading": "cosine_over_t", "ratio": 0.8}
+    reading |= {"printed recall@20": 0.1853, "printed ndcg@20": 0.157, "printed ratio": 0.847}
+    pd.DataFrame([cell | reading | {"distance": 0.25}]).to_csv(folder / "readings.csv", index=False)
+    return tmp_path
+
+
+def test_claims_show_the_first_part_beside_the_printed_effect(published):
+    lines = findings.claims(published).splitlines()
+    assert lines[2] == (
+        "| C1 MINE+ beats InfoNCE, by up to 16 % | Gowalla | holds so far | +12.3 % (+12.6 %) "
+        "| −5.0 % |"
+    )
+    assert lines[3].endswith("| Gowalla | holds |  |  |")
+
+
+def test_the_papers_table_has_what_was_run(published):
+    lines = findings.paper(published).splitlines()
+    assert len(lines) == 3
+    assert lines[2] == (
+        "| Gowalla | InfoNCE | .1645 | .1631 | −0.9 % | .1343 | .1282 | −4.5 % | 3 |"
+    )
+
+
+def test_models_come_best_first_and_readings_with_their_distance(published):
+    lines = findings.models(published).splitlines()
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["CCL", "EASE"]
+    line = findings.readings(published).splitlines()[2]
+    assert "| MINE+ | cosine over t | .1645 (.1853) |" in line
+    assert line.endswith("| 0.800 (0.847) | 25.0% |")
+
+
+def test_a_page_keeps_what_stands_outside_its_marks(published):
+    page = "# Title\n\n<!-- findings: models -->\nold\n<!-- end -->\n\nEnd.\n"
+    text = findings.write(page, published)
+    assert text == page.replace("old", f"\n{findings.models(published)}")
+    assert findings.write(text, published) == text
+    with pytest.raises(ReclossError, match="no findings 'modles'; known: claims, paper"):
+        findings.write(page.replace("models", "modles"), published)
