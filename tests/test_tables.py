@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from conftest import REPO
 from scipy import stats as scipy_stats
@@ -236,3 +237,12 @@ def test_data_sets_with_the_same_verdict_share_a_row(tmp_path):
         ("a, c", "holds"),
         ("b", "does not hold"),
     ]
+
+
+def test_a_loss_that_takes_its_prior_from_the_truth_is_measured_too():
+    raw = yaml.safe_load((REPO / "config.yaml").read_text())
+    demo = config.load(raw | yaml.safe_load((REPO / "config/demo.yaml").read_text()))
+    run = next(run for run in every_run(demo) if run.loss == "debiased_ccl")
+    assert run.settings["prior"] == {"rule": "truth"}
+    counts = {"n_users": 40, "n_items": 30, "n_train": 100}
+    assert min(plan.measure(counts, run, torch.device("cpu"))) > 0
