@@ -67,7 +67,6 @@ rule restore:
     params:
         runs=wanted_runs(),
         judged=judged_by_vectors(),
-        results=f"results/{config['run']}",
     script:
         "../scripts/restore.py"
 

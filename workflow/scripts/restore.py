@@ -15,7 +15,7 @@ runs = {}
 for path, run in snakemake.params.runs.items():
     runs[path] = {key: run[key] for key in ("settings", "code_hash")}
     runs[path]["data_hash"] = hashes[run["dataset"], run["protocol"]]
-folders = Path("results/published"), Path(snakemake.params.results)
-copied, other = restore(*folders, runs, snakemake.params.judged)
+results = Path(snakemake.input[0]).parents[3]  # of data/NAME/PROTOCOL/split.json
+copied, other = restore(results.with_name("published"), results, runs, snakemake.params.judged)
 said = f"{len(copied)} of {len(runs)} runs taken from results/published"
 print(f"{said}; {len(other)} of other settings, data or code left", file=sys.__stderr__)
