@@ -22,6 +22,7 @@ wildcard_constraints:
     dataset=one_of(dataset["name"] for dataset in config["datasets"]),
     protocol="published|heldout",
     stage="train|heldout",
+    backbone=one_of(known_backbones()),
     loss=one_of(known_losses()),
     linear=one_of(["ials", "ease"]),
     control=one_of(config["controls"]),

@@ -9,7 +9,7 @@ from recloss.analysis.stats import Comparison
 from recloss.experiment import config
 
 NOTHING = pd.DataFrame()
-COLUMNS = ["path", "experiments", "dataset", "loss", "seed", "recall@20", "ndcg@20"]
+COLUMNS = ["path", "experiments", "dataset", "backbone", "loss", "seed", "recall@20", "ndcg@20"]
 
 
 class Experiment:
@@ -22,7 +22,17 @@ class Experiment:
         raw["claims"] = {"min_users": 100} | changes.pop("claims", {})
         self.config = config.load(raw | changes)
 
-    def run(self, loss, value, seeds=3, experiments="main", noise=0.01, users=300, **settings):
+    def run(
+        self,
+        loss,
+        value,
+        seeds=3,
+        experiments="main",
+        noise=0.01,
+        users=300,
+        backbone="mf",
+        **settings,
+    ):
         """Add a run per seed in which users have about `value`, in NDCG@20 half of it."""
         for seed in range(seeds):
             path = f"run{len(self.rows)}"
@@ -32,7 +42,9 @@ class Experiment:
             kept = {"recall@20": values, "ndcg@20": values / 2}
             np.savez(self.folder / path / "per_user.npz", **kept)
             row = {"path": path, "experiments": experiments, "dataset": self.name, "loss": loss}
-            row |= {"seed": seed} | {metric: v.mean() for metric, v in kept.items()}
+            row |= {"seed": seed, "backbone": backbone} | {
+                metric: v.mean() for metric, v in kept.items()
+            }
             self.rows.append(row | {f"settings.{k}": v for k, v in settings.items()})
 
     def grid(self, loss, key, values, **options):
@@ -40,11 +52,13 @@ class Experiment:
         for setting, value in values.items():
             self.run(loss, value, experiments="grid:g", **options | {key: setting})
 
+    def evidence(self, debiasing=NOTHING, bounds=NOTHING):
+        metrics = pd.DataFrame(self.rows) if self.rows else pd.DataFrame(columns=COLUMNS)
+        return verdicts.Evidence(metrics, self.folder, self.config, debiasing, bounds)
+
     def judge(self, claim, debiasing=NOTHING, bounds=NOTHING):
         """Return the claim's verdict and its rows, by part and metric."""
-        metrics = pd.DataFrame(self.rows) if self.rows else pd.DataFrame(columns=COLUMNS)
-        evidence = verdicts.Evidence(metrics, self.folder, self.config, debiasing, bounds)
-        table = claims.judge(evidence)
+        table = claims.judge(self.evidence(debiasing, bounds))
         rows = table[table["claim"] == claim]
         own = rows[rows["dataset"] == self.name]
         assert own["verdict"].nunique() == 1
@@ -52,7 +66,7 @@ class Experiment:
 
 
 def grid(loss, key, values):
-    return {"name": "g", "loss": loss, "over": {key: list(values)}}
+    return {"name": "g", "loss": loss, "backbones": ["mf"], "over": {key: list(values)}}
 
 
 TEMPERATURES = grid(["infonce", "mine_plus"], "temperature", [0.1, 0.2])
@@ -305,6 +319,18 @@ def test_p_values_are_corrected_over_data_sets(tmp_path):
     rows = experiment.judge("C1")[1]
     corrected = rows[(rows["metric"] == "recall@20") & rows["p_value"].notna()]["p_value"]
     assert corrected.tolist() == pytest.approx([2 * p, 2 * p])
+
+
+def test_a_backbone_is_judged_by_its_own_runs_and_without_the_printed_effect(tmp_path):
+    experiment = Experiment(tmp_path, backbones=["mf", "lightgcn"])
+    for backbone, gain in (("mf", 0.02), ("lightgcn", -0.02)):
+        experiment.run("infonce", 0.2, backbone=backbone)
+        experiment.run("mine_plus", 0.2 + gain, backbone=backbone)
+    rows = claims.judge(experiment.evidence()).query("claim == 'C1' and metric == 'recall@20'")
+    first = rows.groupby("backbone").first()
+    assert first["effect"].to_dict() == pytest.approx({"mf": 0.1, "lightgcn": -0.1}, abs=0.001)
+    assert first["verdict"].to_dict() == {"mf": "holds so far", "lightgcn": "does not hold so far"}
+    assert first["printed"].isna().all()  # a data set that the paper does not have
 
 
 def test_every_claim_has_a_test_and_a_place_in_the_report():

@@ -129,7 +129,7 @@ REFUSED = [
     (("grids", 0, "over"), {"eps": [-1]}, "grids[0].over.eps: -1 is less than the minimum of 0"),
     (("grids", 0, "datasets"), ["x"], "grids[0].datasets: no data set 'x'; known: amazon"),
     (("grids", 0, "name"), "lambda", "grids[0].name: 'lambda' is used twice"),
-    (("grids", 5, "loss"), ["infonce_plus", "mine"], "grids[5].over: several losses vary in one"),
+    (("grids", 5, "loss"), ["infonce_plus", "mine"], "grids[5].over: several losses or backbones"),
     (("grids", 1, "loss"), ["mine_plus", "mine"], "over.lambda: mine has no such setting"),
     (("model_seeds",), {"slim": [1]}, "model_seeds: no loss 'slim'"),
     (("reproduce",), {"names": ["MF"]}, "reproduce.names: no model 'MF'; known: MF-CCL, BSL"),
@@ -257,12 +257,46 @@ def test_a_prior_is_one_value_in_a_grid_in_a_path_and_in_flags():
     assert words[words.index("--prior") + 1] == '{"rule": "more", "k": 10}'
 
 
-def test_flags_give_back_the_settings():
+@pytest.mark.parametrize("backbone", ["mf", "ngcf"])
+def test_flags_give_back_the_settings(backbone):
     import argparse
 
-    settings = settings_for(config.load(PAPER), "gowalla", "debiased_ccl")
+    settings = settings_for(config.load(PAPER), "gowalla", "debiased_ccl", backbone)
     settings |= {"learning_rate": 3e-7, "prior": {"rule": "share", "alpha": 0.5}}
     parser = argparse.ArgumentParser()
     add_setting_flags(parser)
     given = parser.parse_args(shlex.split(as_flags(settings)))
-    assert settings_from_flags(given, "debiased_ccl") == settings
+    assert settings_from_flags(given, "debiased_ccl", backbone) == settings
+
+
+def test_every_loss_is_trained_on_every_backbone_with_settings_of_its_own():
+    raw = changed(("backbones",), ["mf", "lightgcn"]) | {"grids": [], "linear": ["ease"]}
+    raw["datasets"] = [{"name": "gowalla"}]
+    raw["datasets"][0]["backbone_settings"] = {
+        "lightgcn": {"layers": 1, "loss_settings": {"mine_plus": {"lambda": 0.84}}}
+    }
+    raw["backbone_settings"] = {"lightgcn": {"learning_rate": 1.0e-3, "layers": 2}}
+    raw["loss_settings"] = {"mine_plus": {"learning_rate": 1.0e-2}}
+    runs = {(run.backbone, run.loss): run for run in main_runs(config.load(raw)) if not run.seed}
+    assert set(runs) == {
+        *((backbone, loss) for backbone in ("mf", "lightgcn") for loss in loss_names()),
+        ("linear", "ease"),
+    }
+    mf, graph = (runs[backbone, "mine_plus"].settings for backbone in ("mf", "lightgcn"))
+    assert (mf["learning_rate"], mf["lambda"], "layers" in mf) == (0.01, 1.1, False)
+    assert (graph["learning_rate"], graph["lambda"], graph["layers"]) == (0.001, 0.84, 1)
+    assert runs["lightgcn", "bpr"].path == "train/gowalla/lightgcn/bpr/base/seed0"
+
+
+def test_a_grid_runs_on_the_backbones_it_names_else_on_the_first():
+    raw = changed(("backbones",), ["lightgcn", "mf"])
+    raw["grids"] = [
+        {"name": "one", "loss": "bpr", "over": {"layers": [1, 3]}},
+        {"name": "two", "loss": "bpr", "over": {"dim": [8]}, "backbones": ["mf", "ngcf"]},
+    ]
+    full = config.load(raw)
+    of_grids = [{run.backbone for run in grid_runs(full, grid)} for grid in full["grids"]]
+    assert of_grids == [{"lightgcn"}, {"mf", "ngcf"}]
+    raw["grids"][0]["backbones"] = ["mf"]
+    with pytest.raises(ReclossError, match=r"grids\[0\].over.layers: bpr has no such setting"):
+        config.load(raw)

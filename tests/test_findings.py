@@ -12,7 +12,7 @@ def published(tmp_path):
     """A published run of one data set, with every table that a page may have."""
     folder = tmp_path / "tables"
     folder.mkdir()
-    claim = {"dataset": "gowalla", "verdict": "holds so far", "claim": "C1"}
+    claim = {"dataset": "gowalla", "backbone": "mf", "verdict": "holds so far", "claim": "C1"}
     parts = [
         ("recall@20", 0.1234, 0.1264),
         ("ndcg@20", -0.05, None),
@@ -27,8 +27,8 @@ def published(tmp_path):
     rows = [cell | ours | {"model": "infonce", "seeds": 3}, cell | {"model": "mine", "seeds": 0}]
     pd.DataFrame(rows).to_csv(folder / "paper.csv", index=False)
     rows = [
-        cell | {"loss": "ease", "seeds": 1},
-        cell | {"loss": "ccl", "recall@20": 0.2, "seeds": 3},
+        cell | {"loss": "ease", "backbone": "linear", "seeds": 1},
+        cell | {"loss": "ccl", "backbone": "lightgcn", "recall@20": 0.2, "seeds": 3},
     ]
     pd.DataFrame(rows).to_csv(folder / "main.csv", index=False)
     reading = {"loss": "mine_plus", "reading": "cosine_over_t", "ratio": 0.8}
@@ -56,7 +56,7 @@ def test_the_papers_table_has_what_was_run(published):
 
 def test_models_come_best_first_and_readings_with_their_distance(published):
     lines = findings.models(published).splitlines()
-    assert [line.split(" | ")[1] for line in lines[2:]] == ["CCL", "EASE"]
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["CCL on LightGCN", "EASE"]
     line = findings.readings(published).splitlines()[2]
     assert "| MINE+ | cosine over t | .1645 (.1853) |" in line
     assert line.endswith("| 0.800 (0.847) | 25.0% |")

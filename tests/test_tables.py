@@ -16,6 +16,7 @@ from recloss.report import page, tables
 SUMMARY = pd.DataFrame(
     {
         "dataset": "d",
+        "backbone": ["mf", "mf", "control"],
         "loss": ["mine_plus", "debiased_ccl", "popularity"],
         "kind": ["plain", "debiased", "control"],
         "recall@20": [0.12345, 0.2, 0.5],
@@ -228,7 +229,7 @@ def test_twins_are_compared_by_the_truth(tmp_path):
 def test_data_sets_with_the_same_verdict_share_a_row(tmp_path):
     (tmp_path / "tables").mkdir()
     rows = [
-        {"claim": "C5", "dataset": name, "verdict": verdict, "sentence": "s", "evidence": "bounds"}
+        {"claim": "C5", "dataset": name, "backbone": "mf", "verdict": verdict, "sentence": "s"}
         for name, verdict in (("a", "holds"), ("b", "does not hold"), ("c", "holds"))
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "tables/claims.csv", index=False)
@@ -237,6 +238,17 @@ def test_data_sets_with_the_same_verdict_share_a_row(tmp_path):
         ("a, c", "holds"),
         ("b", "does not hold"),
     ]
+
+
+def test_a_loss_on_two_backbones_is_two_models(tmp_path):
+    twice = pd.concat([SUMMARY, SUMMARY[:1].assign(**{"backbone": "lightgcn", "recall@20": 0.3})])
+    html = tables.readable(tables.main_display(twice)).to_html()
+    assert ">MINE+<" in html and ">MINE+ on LightGCN<" in html
+    (tmp_path / "tables").mkdir()
+    row = {"claim": "C5", "dataset": "gowalla", "verdict": "holds", "sentence": "s"}
+    both = pd.DataFrame([row | {"backbone": backbone} for backbone in ("mf", "lightgcn")])
+    both.to_csv(tmp_path / "tables/claims.csv", index=False)
+    assert page.claims_of(tmp_path)[0]["rows"][0]["datasets"] == "Gowalla, Gowalla (LightGCN)"
 
 
 def test_a_loss_that_takes_its_prior_from_the_truth_is_measured_too():

@@ -40,6 +40,10 @@ def known_losses():
     return schema.loss_names()
 
 
+def known_backbones():
+    return schema.backbone_names()
+
+
 def dataset_names():
     return [dataset["name"] for dataset in config["datasets"]]
 
@@ -88,7 +92,7 @@ def split_manifest(wildcards):
 
 
 def training_run(wildcards):
-    path = "{0.stage}/{0.dataset}/mf/{0.loss}/{0.variant}/seed{0.seed}"
+    path = "{0.stage}/{0.dataset}/{0.backbone}/{0.loss}/{0.variant}/seed{0.seed}"
     if "linear" in wildcards.keys():
         path = "{0.stage}/{0.dataset}/linear/{0.linear}/{0.variant}/seed{0.seed}"
     return RUNS[path.format(wildcards)]
@@ -128,17 +132,24 @@ def certified_models(wildcards):
 
 
 def judged_runs(wildcards):
-    """Metrics of the runs of the main table on a data set, first seed."""
+    """Metrics of the runs of the main table on a data set, first backbone and seed."""
     return [
         f"<results>/{run.path}/metrics.json"
-        for run in runs.main_runs(config)
-        if run.dataset == wildcards.dataset and run.seed == config["seeds"][0]
+        for run in first_runs()
+        if run.dataset == wildcards.dataset
     ]
 
 
 def trained_runs(wildcards):
     """Those of losses."""
-    return [path for path in judged_runs(wildcards) if "/mf/" in path]
+    return [path for path in judged_runs(wildcards) if "/linear/" not in path]
+
+
+def first_runs():
+    """The runs of the main table of the first backbone and seed, and those of linear models."""
+    wanted = (config["backbones"][0], schema.LINEAR)
+    main = runs.main_runs(config)
+    return [r for r in main if r.seed == config["seeds"][0] and r.backbone in wanted]
 
 
 def trial_files(name):
@@ -222,12 +233,11 @@ def wanted_runs():
 
 def judged_by_vectors():
     """The bounds of each data set and the runs whose vectors they are evaluated at."""
-    main = [run for run in runs.main_runs(config) if run.seed == config["seeds"][0]]
     return {
         f"data/{dataset}/bounds.csv": [
             run.path
-            for run in main
-            if run.dataset == dataset and run.backbone == schema.BACKBONE
+            for run in first_runs()
+            if run.dataset == dataset and run.backbone != schema.LINEAR
         ]
         for dataset in bounded_names()
     }

@@ -17,14 +17,14 @@ rule train:
         manifest=split_manifest,
         truth=truth_of_prior,
     output:
-        metrics="<results>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}/metrics.json",
-        history="<results>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}/history.csv",
-        per_user="<results>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}/per_user.npz",
-        vectors="<results>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}/vectors.npz",
+        metrics="<results>/{stage}/{dataset}/{backbone}/{loss}/{variant}/seed{seed}/metrics.json",
+        history="<results>/{stage}/{dataset}/{backbone}/{loss}/{variant}/seed{seed}/history.csv",
+        per_user="<results>/{stage}/{dataset}/{backbone}/{loss}/{variant}/seed{seed}/per_user.npz",
+        vectors="<results>/{stage}/{dataset}/{backbone}/{loss}/{variant}/seed{seed}/vectors.npz",
     log:
-        "<logs>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}.log",
+        "<logs>/{stage}/{dataset}/{backbone}/{loss}/{variant}/seed{seed}.log",
     benchmark:
-        "<benchmarks>/{stage}/{dataset}/mf/{loss}/{variant}/seed{seed}.tsv"
+        "<benchmarks>/{stage}/{dataset}/{backbone}/{loss}/{variant}/seed{seed}.tsv"
     conda:
         "../../envs/recloss.yaml"
     threads: config["threads"]
@@ -41,7 +41,7 @@ rule train:
     shell:
         # The checkpoint is no output: Snakemake deletes those before it runs a job again.
         "recloss train --data {input.arrays} --manifest {input.manifest}"
-        " --loss {wildcards.loss} --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --backbone {wildcards.backbone} --loss {wildcards.loss} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --out $(dirname {output.metrics}) --checkpoint $(dirname {output.metrics})/checkpoint.pt"
         " --device {resources.device} --threads {threads} {params.truth} {params.flags} 2>&1 | tee {log}"
 

@@ -4,6 +4,7 @@ C1 to C7 and C11 compare runs (`verdicts`), C8 asks the certificates, C9 the bou
 numbers among the printed ones.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from recloss.analysis.statements import PRINTED, RIGHT
 from recloss.analysis.summaries import certificates, obeyed
 from recloss.analysis.verdicts import FAILS, HOLDS, IN_PART, TOO_FEW, Evidence, Part, compared
 from recloss.experiment import published
+from recloss.experiment.schema import BACKBONE, LINEAR
 
 
 class Claim(NamedTuple):
@@ -52,6 +54,8 @@ def beats(evidence: Evidence, dataset: str, one: str, other: str) -> list[Part]:
     """Return the parts of a model over another at the settings of the main table."""
 
     def printed(metric: str) -> float | None:
+        if evidence.backbone != BACKBONE:
+            return None  # the paper trains no other
         values = [published.printed(dataset, model, metric) for model in (one, other)]
         return None if None in values else values[0] / values[1] - 1
 
@@ -134,9 +138,7 @@ def negatives_matter_positives_do_not(evidence: Evidence, dataset: str) -> list[
             evidence,
             f"{name_of(loss)} with the most negatives{at[0]} over the fewest{at[1]}",
             *sides,
-            printed=lambda metric, loss=loss, ends=ends: _printed_ratio(
-                dataset, loss, "negatives", ends, metric
-            ),
+            printed=_printed_ratio(evidence, dataset, loss, "negatives", ends),
         )
     for loss in ("debiased_ccl", "debiased_infonce"):
         points = evidence.points(dataset, loss, "extra_positives")
@@ -149,23 +151,30 @@ def negatives_matter_positives_do_not(evidence: Evidence, dataset: str) -> list[
             evidence,
             f"{name_of(loss)} at its best M{at[0]} over its worst{at[1]}",
             *sides,
-            printed=lambda metric, loss=loss, ends=ends: _printed_ratio(
-                dataset, loss, "extra_positives", ends, metric
-            ),
+            printed=_printed_ratio(evidence, dataset, loss, "extra_positives", ends),
             little=True,
         )
     return parts
 
 
-def _printed_ratio(dataset: str, loss: str, setting: str, values: Any, metric: str) -> float | None:
-    """Return the relative difference of two points of a printed figure, or None."""
+def _printed_ratio(
+    evidence: Evidence, dataset: str, loss: str, setting: str, values: Any
+) -> Callable[[str], float | None]:
+    """Return the relative difference of two points of a printed figure, by metric, or None."""
     rows = published.figures()
-    rows = rows[(rows["dataset"] == dataset) & (rows["loss"] == loss)]
-    rows = rows[(rows["setting"] == setting) & (rows["metric"] == metric)].set_index("value")
-    if values is None or not set(values) <= set(rows["printed"].dropna().index):
-        return None
-    one, other = (float(rows.loc[value, "printed"]) for value in values)
-    return one / other - 1
+    rows = rows[
+        (rows["dataset"] == dataset) & (rows["loss"] == loss) & (rows["setting"] == setting)
+    ]
+    rows = rows.dropna(subset="printed").set_index(["metric", "value"])["printed"]
+
+    def printed(metric: str) -> float | None:
+        keys = [(metric, value) for value in values or ()]
+        if evidence.backbone != BACKBONE or not keys or not set(keys) <= set(rows.index):
+            return None
+        one, other = (float(rows[key]) for key in keys)
+        return one / other - 1
+
+    return printed
 
 
 def one_peak_over_lambda_n(evidence: Evidence, dataset: str) -> list[Part]:
@@ -201,16 +210,21 @@ COMPARED: dict[str, Callable[[Evidence, str], list[Part]]] = {
 
 def _compared_rows(evidence: Evidence, claim: str) -> Iterator[dict[str, Any]]:
     thresholds = evidence.config["claims"]
-    parts = {dataset: COMPARED[claim](evidence, dataset) for dataset in evidence.datasets}
+    places = itertools.product(evidence.datasets, evidence.config["backbones"])
+    parts = {
+        (dataset, backbone): COMPARED[claim](evidence._replace(backbone=backbone), dataset)
+        for dataset, backbone in places
+    }
     ps = verdicts.corrected(parts)
-    for dataset in evidence.datasets:
+    for place in parts:
         judged = [
             (part, p, verdicts.verdict_of_part(part, p, thresholds))
-            for part, p in zip(parts[dataset], ps[dataset], strict=True)
+            for part, p in zip(parts[place], ps[place], strict=True)
         ]
         whole = verdicts.verdict_of_claim([verdict for *_, verdict in judged])
         for part, p, verdict in judged:
-            row = {"dataset": dataset, "verdict": whole, "part": part.words}
+            row = {"dataset": place[0], "backbone": place[1], "verdict": whole}
+            row |= {"part": part.words}
             row |= {"metric": part.metric, "part_verdict": verdict, "printed": part.printed}
             if (c := part.comparison) is not None:
                 row |= {"effect": c.effect, "ci_low": c.low, "ci_high": c.high, "p_value": p}
@@ -229,7 +243,8 @@ def _first_or_second(evidence: Evidence, _: str) -> Iterator[dict[str, Any]]:
                 loss: evidence.main(dataset, loss)[metric].mean()
                 for loss in ("mine_plus", "debiased_ccl")
             }
-            row = {"dataset": dataset, "part": "rank in Table 1", "metric": metric}
+            row = {"dataset": dataset, "backbone": BACKBONE}
+            row |= {"part": "rank in Table 1", "metric": metric}
             if others.empty or any(pd.isna(value) for value in found.values()):
                 why = "Table 1 has no such data set" if others.empty else "no runs of both losses"
                 rows.append(
@@ -259,7 +274,8 @@ def _absorbed(evidence: Evidence, _: str) -> Iterator[dict[str, Any]]:
         part = table[table["dataset"] == dataset] if len(table) else table
         rows = []
         for model in ("ials", "ease"):
-            row = {"dataset": dataset, "part": f"{name_of(model)} absorbs its debiased twin"}
+            row = {"dataset": dataset, "backbone": LINEAR}
+            row |= {"part": f"{name_of(model)} absorbs its debiased twin"}
             mine = part[part["model"] == model] if len(part) else part
             if mine.empty:
                 said = f"{name_of(model)}: no certificate was computed."
@@ -287,7 +303,7 @@ def _bounded(evidence: Evidence, _: str) -> Iterator[dict[str, Any]]:
     """C9: the losses obey just those bounds of Eq. 11 and 12 that the paper says they share."""
     table = obeyed(evidence.bounds) if len(evidence.bounds) else pd.DataFrame()
     for dataset in evidence.datasets:
-        row = {"dataset": dataset, "part": "bounds"}
+        row = {"dataset": dataset, "backbone": evidence.config["backbones"][0], "part": "bounds"}
         part = (
             table[(table["dataset"] == dataset) & (table["equation"] <= 12)]
             if len(table)
@@ -324,7 +340,7 @@ OTHERS = {"C8": _absorbed, "C9": _bounded, "C10": _first_or_second}
 
 
 def judge(evidence: Evidence) -> pd.DataFrame:
-    """Return claims.csv: a row per claim, data set, part and metric."""
+    """Return claims.csv: a row per claim, data set, backbone, part and metric."""
     rows = [
         {"claim": name, "evidence": claim.evidence} | row
         for name, claim in CLAIMS.items()

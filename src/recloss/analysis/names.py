@@ -5,6 +5,10 @@ NAMES = {
     "amazon-book": "Amazon-Books",
     "yelp2018": "Yelp2018",
     "gowalla": "Gowalla",
+    # backbones
+    "mf": "MF",
+    "lightgcn": "LightGCN",
+    "ngcf": "NGCF",
     # losses, linear models, controls
     "bpr": "BPR",
     "softmax": "Softmax",
@@ -51,6 +55,18 @@ NAMES = {
 def name_of(identifier: str) -> str:
     """Return the name of a data set, model, metric or setting; what has none keeps its own."""
     return NAMES.get(identifier, identifier)
+
+
+def model_name(model: str, backbone: str) -> str:
+    """Return the name of a model, with its backbone where that is not the papers'."""
+    plain = backbone in ("mf", "linear", "control")
+    return name_of(model) if plain else f"{name_of(model)} on {name_of(backbone)}"
+
+
+def place_name(dataset: str, backbone: str) -> str:
+    """Return the name of a data set, with the backbone where that is not the papers'."""
+    plain = backbone in ("mf", "linear", "control")
+    return name_of(dataset) if plain else f"{name_of(dataset)} ({name_of(backbone)})"
 
 
 def header(text: str) -> str:

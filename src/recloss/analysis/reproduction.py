@@ -6,7 +6,7 @@ import pandas as pd
 
 from recloss.analysis.summaries import part_of
 from recloss.experiment import published
-from recloss.experiment.schema import label_of, loss_names, model_schema
+from recloss.experiment.schema import BACKBONE, CONTROL, LINEAR, label_of, loss_names, model_schema
 
 PROTOCOL = "published"
 METRICS = ("recall@20", "ndcg@20")
@@ -28,7 +28,9 @@ def compare(metrics: pd.DataFrame) -> pd.DataFrame:
     found = []
     for row in rows.itertuples():
         runs = comparable[
-            (comparable["dataset"] == row.dataset) & (comparable["loss"] == row.model)
+            (comparable["dataset"] == row.dataset)
+            & (comparable["loss"] == row.model)
+            & comparable["backbone"].isin((row.backbone, LINEAR, CONTROL))
         ]
         for key, value in (row.settings or {}).items():
             column = f"settings.{key}"
@@ -56,6 +58,7 @@ def paper_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """
     runs, rows = part_of(metrics, "main"), []
     runs = runs[runs["protocol"] == PROTOCOL]
+    runs = runs[runs["backbone"].isin((BACKBONE, LINEAR))]
     for row in published.paper().dropna(subset="model").itertuples(index=False):
         if row.dataset not in set(metrics["dataset"]):
             continue

@@ -87,7 +87,7 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def summarise(runs: pd.DataFrame, results: Path, metrics: tuple[str, ...]) -> pd.DataFrame:
-    """Return a row per (dataset, loss): seeds, mean and standard deviation over seeds.
+    """Return a row per (dataset, backbone, loss): seeds, mean and standard deviation over seeds.
 
     runs: rows of metrics.csv. For recall@20 and ndcg@20 the columns `<metric> low` and `high` hold
     the 95 % interval over test users (each user's value averaged over seeds first): it says how far
@@ -96,11 +96,13 @@ def summarise(runs: pd.DataFrame, results: Path, metrics: tuple[str, ...]) -> pd
     (`compare`, at the seeds of both; p of 0.05 or more).
     """
     rows = []
-    for (dataset, loss), group in runs.groupby(["dataset", "loss"], sort=False):
+    keys = ["dataset", "backbone", "loss"]
+    for (dataset, backbone, loss), group in runs.groupby(keys, sort=False):
         row = {
             "dataset": dataset,
+            "backbone": backbone,
             "loss": loss,
-            "kind": kind(loss, group["backbone"].iloc[0]),
+            "kind": kind(loss, backbone),
             "seeds": len(group),
             "best epoch": group["best_epoch"].mean(),
         }
@@ -136,14 +138,15 @@ def compare_runs(
 
 def _tied(table: pd.DataFrame, runs: pd.DataFrame, results: Path, metric: str) -> list[bool]:
     trained = table[table["kind"] != "control"]
-    best = trained.loc[trained.groupby("dataset")[metric].idxmax()].set_index("dataset")["loss"]
-    tied = []
+    best = trained.loc[trained.groupby("dataset")[metric].idxmax()].set_index("dataset")
+    keys, tied = ["backbone", "loss"], []
     for _, row in table.iterrows():
         if row["kind"] == "control":
             tied.append(False)
             continue
         here = runs[runs["dataset"] == row["dataset"]]
-        sides = [here[here["loss"] == loss] for loss in (row["loss"], best[row["dataset"]])]
+        models = (row[keys], best.loc[row["dataset"], keys])
+        sides = [here[(here[keys] == model).all(axis=1)] for model in models]
         found = compare_runs(*sides, results, metric)
         tied.append(found is not None and found.p >= 1 - LEVEL)
     return tied

@@ -46,10 +46,19 @@ def grid_points(metrics: pd.DataFrame, grid: dict[str, Any]) -> pd.DataFrame:
     """Return the runs of a grid with the settings it varies as plain columns."""
     points = part_of(metrics, f"grid:{grid['name']}")
     columns = {f"settings.{key}": key for key in grid["over"]}
-    keep = ["dataset", "loss", *columns, "seed", "recall@20", "ndcg@20", "recall@50", "ndcg@50"]
-    return (
-        points[keep].rename(columns=columns).sort_values(["dataset", "loss", *grid["over"], "seed"])
-    )
+    keep = [
+        "dataset",
+        "backbone",
+        "loss",
+        *columns,
+        "seed",
+        "recall@20",
+        "ndcg@20",
+        "recall@50",
+        "ndcg@50",
+    ]
+    order = ["dataset", "backbone", "loss", *grid["over"], "seed"]
+    return points[keep].rename(columns=columns).sort_values(order)
 
 
 def data_table(manifests: list[dict[str, Any]]) -> pd.DataFrame:
@@ -72,8 +81,8 @@ def data_table(manifests: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def cost_table(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per data set and loss: mean epochs, seconds, memory, and the device."""
-    groups = part_of(metrics, "main").groupby(["dataset", "loss"], sort=False)
+    """Return a row per data set and model: mean epochs, seconds, memory, and the device."""
+    groups = part_of(metrics, "main").groupby(["dataset", "backbone", "loss"], sort=False)
     frame = groups.agg(
         runs=("seed", "size"),
         epochs=("epochs", "mean"),
@@ -82,7 +91,7 @@ def cost_table(metrics: pd.DataFrame) -> pd.DataFrame:
         peak_memory_mb=("peak_memory_mb", "max"),
         device=("device", "first"),
     ).reset_index()
-    frame.insert(4, "seconds_per_epoch", frame["train_seconds"] / frame["epochs"])
+    frame.insert(5, "seconds_per_epoch", frame["train_seconds"] / frame["epochs"])
     return frame
 
 

@@ -1,7 +1,7 @@
 """How a claim is judged: parts compared by a paired bootstrap, and the words for what comes out.
 
 A part of a claim is one comparison in one metric: a model beside another (`stats.compare`), its
-p-value corrected over data sets (Holm). Of a part that claims a gain:
+p-value corrected over data sets and backbones (Holm). Of a part that claims a gain:
 
     holds             the gain is positive and significant
     does not hold     its interval excludes even the smallest gain worth naming
@@ -21,13 +21,24 @@ import pandas as pd
 from recloss.analysis.names import name_of
 from recloss.analysis.stats import Comparison, compare_runs, holm
 from recloss.analysis.summaries import part_of
+from recloss.experiment.schema import BACKBONE, backbone_of
 
 HOLDS, IN_PART, FAILS = "holds", "holds in part", "does not hold"
 TOO_FEW = "not enough runs"
 SO_FAR = " so far"
 METRICS = ("recall@20", "ndcg@20")
 COLUMNS = (
-    *("claim", "dataset", "verdict", "part", "metric", "part_verdict", "effect", "ci_low"),
+    *(
+        "claim",
+        "dataset",
+        "backbone",
+        "verdict",
+        "part",
+        "metric",
+        "part_verdict",
+        "effect",
+        "ci_low",
+    ),
     *("ci_high", "p_value", "n_seeds", "n_users", "printed", "size", "evidence", "sentence"),
 )
 
@@ -36,7 +47,7 @@ class Evidence(NamedTuple):
     """What claims are judged by.
 
     metrics: metrics.csv; results: the folder that its paths are relative to; config: completed;
-    debiasing and bounds: their tidy rows, or empty.
+    debiasing and bounds: their tidy rows, or empty; backbone: that of the runs compared.
     """
 
     metrics: pd.DataFrame
@@ -44,6 +55,7 @@ class Evidence(NamedTuple):
     config: dict[str, Any]
     debiasing: pd.DataFrame
     bounds: pd.DataFrame
+    backbone: str = BACKBONE
 
     @property
     def datasets(self) -> list[str]:
@@ -53,14 +65,18 @@ class Evidence(NamedTuple):
     def main(self, dataset: str, loss: str) -> pd.DataFrame:
         """Return the runs of the main table of a model on a data set."""
         runs = part_of(self.metrics, "main")
-        return runs[(runs["dataset"] == dataset) & (runs["loss"] == loss)]
+        return self._of(runs, dataset, loss)
+
+    def _of(self, runs: pd.DataFrame, dataset: str, loss: str) -> pd.DataFrame:
+        runs = runs[(runs["dataset"] == dataset) & (runs["loss"] == loss)]
+        return runs[runs["backbone"] == backbone_of(loss, self.backbone)]
 
     def points(self, dataset: str, loss: str, *keys: str) -> pd.DataFrame:
         """Return the runs of the grid that varies exactly `keys` of a loss, on a data set."""
         for grid in self.config["grids"]:
-            if loss in grid["loss"] and set(grid["over"]) == set(keys):
-                points = part_of(self.metrics, f"grid:{grid['name']}")
-                return points[(points["dataset"] == dataset) & (points["loss"] == loss)]
+            here = loss in grid["loss"] and self.backbone in grid["backbones"]
+            if here and set(grid["over"]) == set(keys):
+                return self._of(part_of(self.metrics, f"grid:{grid['name']}"), dataset, loss)
         columns = [*self.metrics.columns, *(f"settings.{key}" for key in keys)]
         return self.metrics.iloc[:0].reindex(columns=list(dict.fromkeys(columns)))
 
@@ -133,15 +149,18 @@ def size(part: Part) -> str:
     return "smaller" if c.high < part.printed else "larger"
 
 
-def corrected(parts: dict[str, list[Part]]) -> dict[str, list[float]]:
-    """Return the p-value of each part, by data set, corrected over data sets; 1 without runs."""
-    values: dict[str, list[float]] = {dataset: [] for dataset in parts}
+def corrected(parts: dict[Any, list[Part]]) -> dict[Any, list[float]]:
+    """Return the p-value of each part, by data set and backbone, corrected over these (Holm).
+
+    It is 1 without runs.
+    """
+    values: dict[Any, list[float]] = {place: [] for place in parts}
     for position in range(len(next(iter(parts.values()), []))):
-        found = [d for d in parts if parts[d][position].comparison is not None]
-        ps = holm([parts[d][position].comparison.p for d in found])
+        found = [place for place in parts if parts[place][position].comparison is not None]
+        ps = holm([parts[place][position].comparison.p for place in found])
         here = dict(zip(found, ps, strict=True))
-        for dataset in parts:
-            values[dataset].append(here.get(dataset, 1.0))
+        for place in parts:
+            values[place].append(here.get(place, 1.0))
     return values
 
 

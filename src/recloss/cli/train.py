@@ -12,13 +12,16 @@ from pathlib import Path
 
 from recloss.cli import options
 from recloss.experiment import flags
-from recloss.experiment.schema import BACKBONE, loss_names
+from recloss.experiment.schema import BACKBONE, backbone_names, loss_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `recloss train`."""
     options.add_split(parser)
     parser.add_argument("--loss", required=True, choices=loss_names(), help="the loss")
+    parser.add_argument(
+        "--backbone", choices=backbone_names(), default=BACKBONE, help="what the loss trains"
+    )
     options.add_run(parser)
     parser.add_argument(
         "--truth", type=Path, help="truth.npz of `recloss simulate`, for the prior's rule truth"
@@ -31,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, evaluate, record."""
-    settings = flags.settings_from_flags(arguments, arguments.loss)
+    settings = flags.settings_from_flags(arguments, arguments.loss, arguments.backbone)
 
     import torch  # more than a second, which help and faults of the flags need not wait for
 
@@ -48,10 +51,11 @@ def run(arguments: argparse.Namespace) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
         torch.use_deterministic_algorithms(True)
     manifest = json.loads(arguments.manifest.read_text())
-    label = f"{manifest['dataset']} {arguments.loss} {arguments.variant} seed{arguments.seed}"
+    label = f"{manifest['dataset']} {arguments.backbone} {arguments.loss} {arguments.variant} "
+    label += f"seed{arguments.seed}"
     identity = record.identity(
         manifest,
-        BACKBONE,
+        arguments.backbone,
         arguments.loss,
         arguments.variant,
         arguments.seed,
@@ -66,6 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
         device,
         say=lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True),
         truth=arguments.truth and read_truth(arguments.truth, manifest["n_items"]).mean(1),
+        backbone=arguments.backbone,
     )
     text = json.dumps([identity, device.type], sort_keys=True)
     trainer.run(arguments.checkpoint, hashlib.sha256(text.encode()).hexdigest())

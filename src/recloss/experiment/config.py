@@ -3,6 +3,7 @@
 The schema (schema.yaml) is the only place where keys are described and defaults stand.
 """
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +12,10 @@ import jsonschema
 from recloss.data import sources
 from recloss.experiment.runs import every_run, published_rows
 from recloss.experiment.schema import (
+    BACKBONE,
+    LINEAR,
+    backbone_names,
+    backbone_of,
     check_prior,
     check_setting,
     check_settings,
@@ -60,6 +65,8 @@ def load(raw: dict[str, Any]) -> dict[str, Any]:
         config[key] = [experiment for experiment in config[key] if experiment["datasets"]]
     for experiment in (*lists, config["inflation"], config["reproduce"]):
         experiment.setdefault("seeds", config["seeds"][:1])
+    for grid in config["grids"]:
+        grid.setdefault("backbones", config["backbones"][:1])
     _check(config)
     return config
 
@@ -104,6 +111,7 @@ def _check(config: dict[str, Any]) -> None:
             raise ReclossError(
                 f"configuration: losses: no loss {loss!r}; known: {', '.join(known)}"
             )
+    _check_names("configuration: backbones", config["backbones"], "backbone", backbone_names())
     for index, dataset in enumerate(config["datasets"]):
         where, name = f"configuration: datasets[{index}]", dataset["name"]
         if names.count(name) > 1:
@@ -126,17 +134,20 @@ def _check(config: dict[str, Any]) -> None:
         raise ReclossError(
             f"configuration: run: results/{config['run']} is taken; name it otherwise"
         )
-    models = [*known, *linear_schema()]
+    models, first = [*known, *linear_schema()], config["backbones"][0]
     for index, grid in enumerate(config["grids"]):
         where = f"configuration: grids[{index}]"
         if [other["name"] for other in config["grids"]].count(grid["name"]) > 1:
             raise ReclossError(f"{where}.name: {grid['name']!r} is used twice; rename one")
         _check_names(f"{where}.loss", grid["loss"], "loss", models)
         _check_names(f"{where}.datasets", grid["datasets"], "data set", names)
-        if len(grid["loss"]) > 1 and len(grid["over"]) > 1:
-            raise ReclossError(f"{where}.over: several losses vary in one setting; keep one of two")
-        for loss in grid["loss"]:
-            _check_values(f"{where}.over", loss, grid["over"])
+        _check_names(f"{where}.backbones", grid["backbones"], "backbone", backbone_names())
+        if len(grid["loss"]) * len(grid["backbones"]) > 1 and len(grid["over"]) > 1:
+            raise ReclossError(
+                f"{where}.over: several losses or backbones vary in one setting; keep one of two"
+            )
+        for backbone, loss in itertools.product(grid["backbones"], grid["loss"]):
+            _check_values(f"{where}.over", loss, grid["over"], backbone)
     for where, entry in (
         ("", config),
         *((f"datasets.{d['name']}.", d) for d in config["datasets"]),
@@ -150,14 +161,14 @@ def _check(config: dict[str, Any]) -> None:
         _check_names(f"{where}.datasets", entry["datasets"], "data set", names)
         for name, settings in entry["read_as"].items():
             values = {key: [value] for key, value in (entry["settings"] | settings).items()}
-            _check_values(f"{where}.read_as.{name}", entry["loss"], values)
+            _check_values(f"{where}.read_as.{name}", entry["loss"], values, first)
     for index, entry in enumerate(config["ablations"]):
         where = f"configuration: ablations[{index}]"
         _check_names(f"{where}.datasets", entry["datasets"], "data set", names)
         for place, step in enumerate(entry["steps"]):
             _check_names(f"{where}.steps[{place}].loss", [step["loss"]], "loss", known)
             values = {key: [value] for key, value in step["settings"].items()}
-            _check_values(f"{where}.steps[{place}].settings", step["loss"], values)
+            _check_values(f"{where}.steps[{place}].settings", step["loss"], values, first)
     _check_names("configuration: model_seeds", config["model_seeds"], "loss", models)
     _check_names("configuration: inflation.losses", config["inflation"]["losses"], "loss", known)
     trained = list(dict.fromkeys(row.name for row in published_rows()))
@@ -166,12 +177,12 @@ def _check(config: dict[str, Any]) -> None:
         _check_names(f"configuration: {key}.datasets", config[key]["datasets"], "data set", names)
     _check_names("configuration: tune.over", config["tune"]["over"], "loss", models)
     for model, over in config["tune"]["over"].items():
-        _check_values(f"configuration: tune.over.{model}", model, over)
+        _check_values(f"configuration: tune.over.{model}", model, over, first)
     for dataset, found in config["tuned"]["datasets"].items():
         _check_names(f"configuration: tuned.datasets.{dataset}", found, "loss", models)
         for model, entry in found.items():
             values = {key: [value] for key, value in entry["settings"].items()}
-            _check_values(f"configuration: tuned.datasets.{dataset}.{model}", model, values)
+            _check_values(f"configuration: tuned.datasets.{dataset}.{model}", model, values, first)
     for run in every_run(config):
         check_settings(run.loss, run.settings, f"configuration: {run.dataset}, {run.loss}")
 
@@ -182,13 +193,14 @@ def _check_names(where: str, names: Iterable[str], what: str, known: list[str]) 
             raise ReclossError(f"{where}: no {what} {name!r}; known: {', '.join(known)}")
 
 
-def _check_values(where: str, model: str, over: dict[str, list[Any]]) -> None:
+def _check_values(where: str, model: str, over: dict[str, list[Any]], backbone: str) -> None:
     """Refuse settings that a model does not have, and values that they do not take."""
-    nodes = model_schema(model)
+    nodes = model_schema(model, backbone)
     for key, values in over.items():
         if key not in nodes:
+            on = "" if backbone_of(model, backbone) in (LINEAR, BACKBONE) else f" on {backbone}"
             raise ReclossError(
-                f"{where}.{key}: {model} has no such setting; allowed: {', '.join(nodes)}"
+                f"{where}.{key}: {model}{on} has no such setting; allowed: {', '.join(nodes)}"
             )
         for value in values:
             check_setting(f"{where}.{key}", nodes[key], value)

@@ -7,7 +7,9 @@ from typing import Any
 from recloss.experiment.schema import (
     BACKBONE,
     LINEAR,
+    backbone_names,
     backbone_of,
+    backbone_schema,
     check_setting,
     check_settings,
     default_settings,
@@ -37,6 +39,7 @@ def add_setting_flags(parser: argparse.ArgumentParser, backbone: str = BACKBONE)
         groups = {f"settings of {m}": model_schema(m) for m in linear_schema()}
     else:
         groups = {"settings of every loss": settings_schema()}
+        groups |= {f"settings of {name}": backbone_schema(name) for name in backbone_names()}
         groups |= {f"settings of {loss}": loss_schema(loss) for loss in loss_names()}
     seen: dict[str, argparse.Action] = {}
     for title, nodes in groups.items():
@@ -55,9 +58,11 @@ def add_setting_flags(parser: argparse.ArgumentParser, backbone: str = BACKBONE)
             )
 
 
-def settings_from_flags(namespace: argparse.Namespace, model: str) -> dict[str, Any]:
-    """Return the full settings of a loss or linear model from parsed flags and defaults."""
-    nodes = model_schema(model)
+def settings_from_flags(
+    namespace: argparse.Namespace, model: str, backbone: str = BACKBONE
+) -> dict[str, Any]:
+    """Return all settings of a loss on a backbone, or of a linear model, from parsed flags."""
+    nodes = model_schema(model, backbone)
     given = {
         name.removeprefix("setting:"): value
         for name, value in vars(namespace).items()
@@ -65,12 +70,13 @@ def settings_from_flags(namespace: argparse.Namespace, model: str) -> dict[str, 
     }
     for name, value in given.items():
         if name not in nodes:
-            own = nodes if backbone_of(model) == LINEAR else loss_schema(model)
+            linear = backbone_of(model) == LINEAR
+            own = nodes if linear else backbone_schema(backbone) | loss_schema(model)
             raise ReclossError(
-                f"--{name.replace('_', '-')}: {model} has no such setting; "
-                f"its own are: {', '.join(own) or 'none'}"
+                f"--{name.replace('_', '-')}: {model}{'' if linear else f' on {backbone}'} has no "
+                f"such setting; its own are: {', '.join(own) or 'none'}"
             )
         check_setting(f"--{name.replace('_', '-')}", nodes[name], value)
-    settings = default_settings(model) | given
+    settings = default_settings(model, backbone) | given
     check_settings(model, settings, model)
     return settings

@@ -84,7 +84,7 @@ def measure(counts: dict[str, int], run: Run, device: Any) -> tuple[float, float
     some_users = min(256, counts["n_users"])
     split = stand_in(counts, STEPS * run.settings["batch_size"], some_users)
     truth = np.zeros(counts["n_users"])  # whatever it is, a step takes as long
-    trainer = Trainer(split, run.loss, run.settings, 0, device, truth=truth)
+    trainer = Trainer(split, run.loss, run.settings, 0, device, truth=truth, backbone=run.backbone)
     trainer.epoch(1)  # compiles, allocates, warms up
     started = time.monotonic()
     trainer.epoch(2)
@@ -157,7 +157,8 @@ def _time_lines(
                 measured[shape] = measure_linear(c, run)
             seconds += measured[shape]
             continue
-        shape = (run.dataset, s["batch_size"], s["negatives"], s["dim"], s["score"])
+        shape = (run.dataset, run.backbone, s.get("layers"))
+        shape += (s["batch_size"], s["negatives"], s["dim"], s["score"])
         if shape not in measured:
             measured[shape] = measure(c, run, device)
         step, evaluation = measured[shape]

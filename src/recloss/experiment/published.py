@@ -1,9 +1,9 @@
 """What others published on these splits: numbers, their sources and, where known, the settings.
 
-published.csv holds every number known; `model` and `settings` (a JSON object) say which of our runs
-it compares with. All of them pick the best epoch on test. figures.csv has the points of the figures
-of arXiv 2312.08520, with the value where it can be read off; choices.csv says why the settings that
-it does not print are what they are.
+published.csv holds every number known; `model`, `backbone` (empty for `mf`) and `settings` (a JSON
+object) say which of our runs it compares with. All of them pick the best epoch on test. figures.csv
+has the points of the figures of arXiv 2312.08520, with the value where it can be read off;
+choices.csv says why the settings that it does not print are what they are.
 """
 
 import functools
@@ -11,6 +11,8 @@ import importlib.resources
 import json
 
 import pandas as pd
+
+from recloss.experiment.schema import BACKBONE
 
 PAPER = "arXiv 2312.08520"
 
@@ -32,7 +34,7 @@ def _read(name: str) -> pd.DataFrame:
 @functools.cache
 def table() -> pd.DataFrame:
     """Return published.csv with `settings` as dictionaries, None where they are not known."""
-    frame = _read("published.csv")
+    frame = _read("published.csv").fillna({"backbone": BACKBONE})
     settings = [json.loads(cell) if isinstance(cell, str) else None for cell in frame["settings"]]
     return frame.assign(settings=settings)
 

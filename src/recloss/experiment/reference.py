@@ -15,8 +15,10 @@ keys by `--config key=value`. It holds the science only: what belongs to the mac
 anything runs.
 
 A setting of a run comes from these places, each winning over those before it: `settings`, the data
-set's `settings`, the defaults of the loss, `loss_settings`, the data set's `loss_settings`,
-`tuned`. What stands in `settings` may stand in `loss_settings` of one loss, too. YAML wants
+set's `settings`, the defaults of the backbone and of the loss, `loss_settings`, the data set's
+`loss_settings`, `backbone_settings`, the `loss_settings` in these, the data set's
+`backbone_settings` and the `loss_settings` in these, `tuned`. What stands in `settings` may stand
+in `loss_settings` of one loss or in `backbone_settings` of one backbone, too. YAML wants
 `1.0e-4` where one writes 1e-4; both are taken.
 """
 
@@ -45,7 +47,12 @@ def reference_table() -> str:
             rows.append(f"| `{key}` | {allowed(full)} | {default} | {meaning} |")
             if child.get("$ref") == "#/$defs/settings" and prefix:
                 add(f"{key}.", {"properties": child.get("properties", {})})
-            elif child.get("$ref", "").endswith(("/loss_settings", "/linear_settings")) and prefix:
+            elif (
+                child.get("$ref", "").endswith(
+                    ("/loss_settings", "/backbone_settings", "/linear_settings")
+                )
+                and prefix
+            ):
                 continue
             elif full.get("type") == "array" and full["items"].get("type") == "object":
                 add(f"{key}[].", full["items"])

@@ -8,10 +8,10 @@ from typing import Any
 from recloss import seeds
 from recloss.experiment import published
 from recloss.experiment.schema import (
-    BACKBONE,
     CONTROL,
     LINEAR,
     backbone_of,
+    backbone_schema,
     default_settings,
     label_of,
     loss_names,
@@ -20,26 +20,37 @@ from recloss.experiment.schema import (
 )
 
 
-def settings_for(config: dict[str, Any], dataset: str, model: str) -> dict[str, Any]:
+def settings_for(
+    config: dict[str, Any], dataset: str, model: str, backbone: str | None = None
+) -> dict[str, Any]:
     """Return the settings of a loss or linear model on a data set, the most specific entry winning.
 
-    Order for a loss: `settings`, the data set's `settings`, the schema's defaults of the loss,
-    `loss_settings`, the data set's `loss_settings`. For a linear model: the schema's defaults,
-    `linear_settings`, the data set's `linear_settings`. At last what was tuned.
+    Order for a loss: `settings`, the data set's `settings`, the schema's defaults of the backbone
+    and of the loss, `loss_settings`, the data set's `loss_settings`, `backbone_settings`, their
+    `loss_settings`, the data set's `backbone_settings`, their `loss_settings`. For a linear model:
+    the schema's defaults, `linear_settings`, the data set's `linear_settings`. At last, on the
+    first backbone, what was tuned. backbone: without it, the first of the configuration.
     """
+    first = config["backbones"][0]
+    backbone = backbone or first
     entry = next(entry for entry in config["datasets"] if entry["name"] == dataset)
+    places = (config, entry)
     if backbone_of(model) == LINEAR:
         common, key, own = {}, "linear_settings", model_schema(model)
     else:
         common = config["settings"] | entry.get("settings", {})
-        key, own = "loss_settings", loss_schema(model)
-    return (
-        common
-        | {name: node["default"] for name, node in own.items()}
-        | config[key].get(model, {})
-        | entry.get(key, {}).get(model, {})
-        | config["tuned"]["datasets"].get(dataset, {}).get(model, {}).get("settings", {})
-    )
+        key, own = "loss_settings", backbone_schema(backbone) | loss_schema(model)
+    found = common | {name: node["default"] for name, node in own.items()}
+    for place in places:
+        found |= place.get(key, {}).get(model, {})
+    if key == "loss_settings":
+        for place in places:
+            mine = dict(place.get("backbone_settings", {}).get(backbone, {}))
+            of_losses = mine.pop("loss_settings", {})
+            found |= mine | of_losses.get(model, {})
+    if backbone == first:
+        found |= config["tuned"]["datasets"].get(dataset, {}).get(model, {}).get("settings", {})
+    return found
 
 
 @dataclass(frozen=True)
@@ -70,16 +81,17 @@ def variant_name(changes: dict[str, Any]) -> str:
 
 
 def main_runs(config: dict[str, Any]) -> Iterator[Run]:
-    """Yield the runs of the main table: data sets x losses and linear models x seeds.
+    """Yield the runs of the main table: data sets x (losses x backbones, linear models) x seeds.
 
     EASE draws nothing at random: its first seed stands for all.
     """
-    models = [*config["losses"], *config["linear"]]
-    for dataset, model in itertools.product(config["datasets"], models):
-        settings = settings_for(config, dataset["name"], model)
+    models = [*itertools.product(config["backbones"], config["losses"])]
+    models += [(LINEAR, model) for model in config["linear"]]
+    for dataset, (backbone, model) in itertools.product(config["datasets"], models):
+        settings = settings_for(config, dataset["name"], model, backbone)
         chosen = config["model_seeds"].get(model, config["seeds"])
         for seed in chosen[: 1 if model == "ease" else None]:
-            yield Run(dataset["name"], backbone_of(model), model, "base", seed, settings)
+            yield Run(dataset["name"], backbone, model, "base", seed, settings)
 
 
 def control_runs(config: dict[str, Any]) -> Iterator[Run]:
@@ -89,22 +101,33 @@ def control_runs(config: dict[str, Any]) -> Iterator[Run]:
 
 
 def _variant(
-    config: dict[str, Any], dataset: str, model: str, point: dict[str, Any], seed: int, stage: str
+    config: dict[str, Any],
+    dataset: str,
+    model: str,
+    point: dict[str, Any],
+    seed: int,
+    stage: str,
+    backbone: str | None = None,
 ) -> Run:
-    """Return the run at some settings; named `base` if they are those of the main table."""
-    base = settings_for(config, dataset, model)
+    """Return the run at some settings; named `base` if they are those of the main table.
+
+    backbone: without it, the first of the configuration.
+    """
+    backbone = backbone_of(model, backbone or config["backbones"][0])
+    base = settings_for(config, dataset, model, backbone)
     changes = {key: value for key, value in point.items() if value != base[key]}
     name = variant_name(changes)
-    return Run(dataset, backbone_of(model), model, name, seed, base | point, stage)
+    return Run(dataset, backbone, model, name, seed, base | point, stage)
 
 
 def grid_runs(config: dict[str, Any], grid: dict[str, Any]) -> Iterator[Run]:
     """Yield the runs of a grid; a point equal to the main table's settings is that very run."""
-    for dataset, loss in itertools.product(grid["datasets"], grid["loss"]):
+    sides = (grid["datasets"], grid["backbones"], grid["loss"])
+    for dataset, backbone, loss in itertools.product(*sides):
         for values in itertools.product(*grid["over"].values()):
             point = dict(zip(grid["over"], values, strict=True))
             for seed in grid["seeds"]:
-                yield _variant(config, dataset, loss, point, seed, "train")
+                yield _variant(config, dataset, loss, point, seed, "train", backbone)
 
 
 def inflation_runs(config: dict[str, Any]) -> Iterator[Run]:
@@ -155,9 +178,9 @@ def reproduction_runs(config: dict[str, Any]) -> Iterator[Run]:
         entry["datasets"], published_rows(), entry["seeds"]
     ):
         if row.dataset == dataset and row.name in entry["names"]:
-            chosen = default_settings(row.model) | row.settings
+            chosen = default_settings(row.model, row.backbone) | row.settings
             name = row.name.replace(", ", "-").replace(" ", "")
-            yield Run(dataset, BACKBONE, row.model, name, seed, chosen)
+            yield Run(dataset, row.backbone, row.model, name, seed, chosen)
 
 
 def trial_runs(config: dict[str, Any]) -> Iterator[Run]:

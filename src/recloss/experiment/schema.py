@@ -17,7 +17,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first, in C, wher
 
 # The rules of a class prior (`data.prior`) and the parameter that each takes.
 PRIOR_RULES = {"more": "k", "share": "alpha", "constant": "tau", "truth": None}
-BACKBONE = "mf"
+BACKBONE = "mf"  # that of the papers
 LINEAR = "linear"
 CONTROL = "control"
 
@@ -53,16 +53,27 @@ def linear_schema() -> dict[str, dict[str, Any]]:
     return schema()["$defs"]["linear_settings"]["properties"]
 
 
-def backbone_of(model: str) -> str:
-    """Return `linear` for a linear model, else the backbone that losses train."""
-    return LINEAR if model in linear_schema() else BACKBONE
+def backbone_names() -> list[str]:
+    """Return the backbones that the schema knows, in its order."""
+    return list(schema()["$defs"]["backbone_settings"]["properties"])
 
 
-def model_schema(model: str) -> dict[str, dict[str, Any]]:
-    """Return the schema of every setting of a loss or a linear model, by name."""
+def backbone_schema(backbone: str) -> dict[str, dict[str, Any]]:
+    """Return the schema of the settings that `backbone` has of its own, by name."""
+    own = schema()["$defs"]["backbone_settings"]["properties"][backbone]["properties"]
+    return {name: resolved(node) for name, node in own.items() if name != "loss_settings"}
+
+
+def backbone_of(model: str, backbone: str = BACKBONE) -> str:
+    """Return `linear` for a linear model, else the backbone that a loss trains."""
+    return LINEAR if model in linear_schema() else backbone
+
+
+def model_schema(model: str, backbone: str = BACKBONE) -> dict[str, dict[str, Any]]:
+    """Return the schema of every setting of a loss on a backbone or of a linear model, by name."""
     if backbone_of(model) == LINEAR:
         return linear_schema()[model]["properties"]
-    return settings_schema() | loss_schema(model)
+    return settings_schema() | backbone_schema(backbone) | loss_schema(model)
 
 
 def simulation_defaults() -> dict[str, Any]:
@@ -71,9 +82,9 @@ def simulation_defaults() -> dict[str, Any]:
     return {name: node["default"] for name, node in nodes.items()}
 
 
-def default_settings(model: str) -> dict[str, Any]:
-    """Return the schema's defaults of every setting of a loss or a linear model."""
-    return {name: node["default"] for name, node in model_schema(model).items()}
+def default_settings(model: str, backbone: str = BACKBONE) -> dict[str, Any]:
+    """Return the schema's defaults of every setting of a loss on a backbone or a linear model."""
+    return {name: node["default"] for name, node in model_schema(model, backbone).items()}
 
 
 def loss_names() -> list[str]:

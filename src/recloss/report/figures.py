@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.markers import CARETRIGHT
 from matplotlib.patches import Patch
 
-from recloss.analysis.names import header, name_of
+from recloss.analysis.names import header, model_name, name_of, place_name
 from recloss.analysis.stats import kind
-from recloss.experiment.schema import backbone_of
+from recloss.experiment.schema import BACKBONE, backbone_of
 from recloss.files import atomic
-from recloss.report.tables import tick
+from recloss.report.tables import of_models, tick
 
 COLOURS = {"plain": "#3b6ea8", "debiased": "#d98032", "linear": "#4f9a6b", "control": "#9aa0a6"}
 STYLE = {
@@ -60,14 +60,14 @@ def main_bars(table: pd.DataFrame, metric: str = "recall@20") -> Figure:
 
     table: the result of `stats.summarise`.
     """
-    names = list(dict.fromkeys(table["dataset"]))
+    table, names = of_models(table), list(dict.fromkeys(table["dataset"]))
     figure, axes = _panels(names, 5.2, 0.8 + 0.27 * table["loss"].nunique())
     for axis, name in zip(axes, names, strict=True):
         rows = table[table["dataset"] == name].sort_values(metric)
         value = rows[metric].to_numpy()
         error = np.stack([value - rows[f"{metric} low"], rows[f"{metric} high"] - value])
         colours = [COLOURS[kind] for kind in rows["kind"]]
-        models = rows["loss"].map(name_of)
+        models = rows["loss"]
         axis.barh(models, value, color=colours, height=0.72)
         axis.errorbar(value, models, xerr=error, fmt="none", ecolor="#222", elinewidth=1)
         for y, (x, high) in enumerate(zip(value, rows[f"{metric} high"], strict=True)):
@@ -91,9 +91,9 @@ def grid_figure(
 ) -> Figure:
     """Draw a grid: a heat map over two settings, a curve over one, a panel per data set.
 
-    points: columns dataset, loss, the settings in `over`, and `metric`, one row per run; seeds are
-    averaged, and on a curve their standard deviation is shown where there are several. A curve per
-    loss; a heat map is of one loss. printed: rows of `published.figures`, drawn beside a curve.
+    points: columns dataset, backbone, loss, the settings in `over`, and `metric`, one row per run;
+    seeds are averaged, and on a curve their standard deviation is shown where there are several. A
+    curve per model; a heat map is of one. printed: rows of `published.figures`, beside a curve.
     """
     names = list(dict.fromkeys(points["dataset"]))
     if len(over) == 1:
@@ -137,23 +137,26 @@ def _curves(
     printed: pd.DataFrame | None,
 ) -> Figure:
     figure, axes = _panels(names, 4.4, 3.0)
-    losses = list(dict.fromkeys(points["loss"]))
+    models = list(dict.fromkeys(zip(points["loss"], points["backbone"], strict=True)))
     # Evenly spaced whatever they are: negatives are doubled, class priors start at zero.
     theirs = points[:0] if printed is None else printed.dropna(subset="printed")
-    theirs = theirs[theirs["dataset"].isin(names) & theirs["loss"].isin(losses)]
+    of_paper = [loss for loss, backbone in models if backbone == BACKBONE]
+    theirs = theirs[theirs["dataset"].isin(names) & theirs["loss"].isin(of_paper)]
     values = sorted({*points[key], *(theirs["value"] if len(theirs) else ())})
     for axis, name in zip(axes, names, strict=True):
         axis.set_xticks(range(len(values)), [tick(value) for value in values])
-        for loss, colour in zip(losses, plt.get_cmap("tab10").colors * 2, strict=False):
+        for model, colour in zip(models, plt.get_cmap("tab10").colors * 2, strict=False):
+            loss, backbone = model
             mine = points[(points["dataset"] == name) & (points["loss"] == loss)]
+            mine = mine[mine["backbone"] == backbone]
             groups = mine.groupby(key)[metric]
             mean, spread = groups.mean(), groups.std(ddof=1).fillna(0)
-            label = f"{name_of(loss)}: {mean.max():.4f} at {tick(mean.idxmax())}"
+            label = f"{model_name(*model)}: {mean.max():.4f} at {tick(mean.idxmax())}"
             places = [values.index(value) for value in mean.index]
             axis.errorbar(places, mean, yerr=spread, color=colour, marker="o", ms=4, label=label)
             axis.plot(values.index(mean.idxmax()), mean.max(), "o", color=colour, ms=8, mfc="none")
             read = theirs[(theirs["dataset"] == name) & (theirs["loss"] == loss)]
-            if len(read):
+            if len(read) and backbone == BACKBONE:
                 places = [values.index(value) for value in read["value"]]
                 style = {"color": colour, "marker": "D", "mfc": "white", "ms": 4, "ls": ":"}
                 axis.plot(places, read["printed"], label=f"{name_of(loss)}: printed", **style)
@@ -197,19 +200,22 @@ def ablation_steps(table: pd.DataFrame, metric: str = "recall@20") -> Figure:
 
 
 def learning_curves(history: pd.DataFrame, metric: str = "recall@20") -> Figure:
-    """Draw `metric` against the epoch, a line per loss (its seeds averaged), a panel per data set.
+    """Draw `metric` against the epoch, a line per loss (its seeds averaged).
 
-    history: columns dataset, loss, seed, epoch and `metric`. A debiased loss is drawn dashed in the
-    colour of its biased twin. A line ends where the first of its seeds stopped.
+    A panel per data set and backbone. history: columns dataset, backbone, loss, seed, epoch and
+    `metric`. A debiased loss is drawn dashed in the colour of its biased twin. A line ends where
+    the first of its seeds stopped.
     """
-    names = list(dict.fromkeys(history["dataset"]))
+    places = zip(history["dataset"], history["backbone"], strict=True)
+    history = history.assign(place=[place_name(*place) for place in places])
+    names = list(dict.fromkeys(history["place"]))
     losses = list(dict.fromkeys(history["loss"]))
     bases = list(dict.fromkeys(loss.removeprefix("debiased_") for loss in losses))
     colours = dict(zip(bases, plt.get_cmap("tab20").colors[::2] * 3, strict=False))
     figure, axes = _panels(names, 5.2, 3.6)
     for axis, name in zip(axes, names, strict=True):
         for loss in losses:
-            rows = history[(history["dataset"] == name) & (history["loss"] == loss)]
+            rows = history[(history["place"] == name) & (history["loss"] == loss)]
             table = rows.pivot_table(metric, "epoch", "seed").dropna()
             axis.plot(
                 table.index,

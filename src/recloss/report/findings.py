@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from recloss.analysis.claims import CLAIMS
-from recloss.analysis.names import header, name_of
+from recloss.analysis.names import header, model_name, name_of, place_name
 from recloss.files import ReclossError
 
 METRICS = ("recall@20", "ndcg@20")
@@ -28,11 +28,12 @@ def _value(value: float) -> str:
 
 
 def claims(published: Path) -> str:
-    """Return a row per claim and data set: the verdict, and the effect of its first part."""
+    """Return a row per claim, data set and backbone: the verdict, and its first part's effect."""
     table = pd.read_csv(published / "tables" / "claims.csv")
     rows = []
-    for (name, dataset), mine in table.groupby(["claim", "dataset"], sort=False):
-        cells = [f"{name} {CLAIMS[name].text}", name_of(dataset), mine["verdict"].iloc[0]]
+    keys = ["claim", "dataset", "backbone"]
+    for (name, *place), mine in table.groupby(keys, sort=False):
+        cells = [f"{name} {CLAIMS[name].text}", place_name(*place), mine["verdict"].iloc[0]]
         for metric in METRICS:
             first = mine[mine["metric"] == metric].head(1)
             effect = first["effect"].item() if len(first) else None
@@ -65,7 +66,7 @@ def models(published: Path) -> str:
     table = table.sort_values(["dataset", "recall@20"], ascending=[True, False])
     rows = [
         [
-            *(name_of(row["dataset"]), name_of(row["loss"])),
+            *(name_of(row["dataset"]), model_name(row["loss"], row["backbone"])),
             *(_value(row[metric]) for metric in METRICS),
             str(row["seeds"]),
         ]

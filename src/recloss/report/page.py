@@ -11,13 +11,13 @@ import yaml
 
 import recloss
 from recloss.analysis.claims import CLAIMS
-from recloss.analysis.names import header, name_of
+from recloss.analysis.names import header, model_name, name_of, place_name
 from recloss.analysis.statements import PRINTED, RIGHT
 from recloss.analysis.summaries import certificates, moved, obeyed, part_of
 from recloss.data import sources
 from recloss.experiment import published, record
 from recloss.experiment.runs import inflation_runs, settings_for
-from recloss.experiment.schema import label_of, settings_schema
+from recloss.experiment.schema import CONTROL, LINEAR, label_of, settings_schema
 
 
 def _unique(frame: pd.DataFrame, column: str) -> str:
@@ -31,6 +31,7 @@ def provenance(metrics: pd.DataFrame) -> dict[str, str]:
     versions = [name for name in metrics if name.startswith("versions.")]
     text = {name.removeprefix("versions."): _unique(metrics, name) for name in versions}
     seconds = (metrics["train_seconds"] + metrics["eval_seconds"]).sum()
+    trained = metrics[~metrics["backbone"].isin((LINEAR, CONTROL))]
     return {
         "Trained at commit": _unique(metrics, "commit"),
         "Report rendered at commit": record.commit() or "not a git checkout",
@@ -41,7 +42,7 @@ def provenance(metrics: pd.DataFrame) -> dict[str, str]:
         "CPU threads a run": _unique(metrics, "threads"),
         "Computing time of all runs": f"{seconds / 3600:.2f} h",
         "Versions": ", ".join(f"{name} {value}" for name, value in text.items()),
-        "Code hash of training": _unique(metrics[metrics["backbone"] == "mf"], "code_hash"),
+        "Code hash of training": _unique(trained, "code_hash"),
     }
 
 
@@ -50,14 +51,18 @@ def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for dataset, runs in metrics.groupby("dataset", sort=False):
         main = part_of(runs, "main")
-        means = main.groupby("loss", sort=False)["recall@20"].mean().sort_values(ascending=False)
+        models = [model_name(*pair) for pair in zip(main["loss"], main["backbone"], strict=True)]
+        means = main.groupby(models, sort=False)["recall@20"].mean().sort_values(ascending=False)
         popular = runs.loc[runs["loss"] == "popularity", "recall@20"]
         rows.append(
             {
                 "dataset": dataset,
                 "runs": len(runs),
-                "losses": main.loc[main["backbone"] == "mf", "loss"].nunique(),
-                "linear": main.loc[main["backbone"] == "linear", "loss"].nunique(),
+                "backbones": ", ".join(
+                    name_of(x) for x in main["backbone"].unique() if x != LINEAR
+                ),
+                "losses": main.loc[main["backbone"] != LINEAR, "loss"].nunique(),
+                "linear": main.loc[main["backbone"] == LINEAR, "loss"].nunique(),
                 "seeds": main["seed"].nunique(),
                 "best": means.index[0],
                 "recall": means.iloc[0],
@@ -194,9 +199,9 @@ def claims_of(results: Path) -> list[dict[str, Any]]:
     found = []
     for name, rows in table.groupby("claim", sort=False):
         alike: dict[tuple[str, ...], list[str]] = {}
-        for dataset, mine in rows.groupby("dataset", sort=False):
+        for place, mine in rows.groupby(["dataset", "backbone"], sort=False):
             key = (mine["verdict"].iloc[0], *dict.fromkeys(mine["sentence"]))
-            alike.setdefault(key, []).append(name_of(dataset))
+            alike.setdefault(key, []).append(place_name(*place))
         found.append(
             {"name": name, "evidence": CLAIMS[name].evidence}
             | {"text": CLAIMS[name].text, "source": CLAIMS[name].where}

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from recloss.analysis.names import header, name_of
+from recloss.analysis.names import header, model_name, name_of, place_name
 from recloss.experiment.schema import label_of
 from recloss.files import atomic
 
@@ -28,13 +28,14 @@ LATEX = str.maketrans(
 
 
 def main_display(table: pd.DataFrame) -> Styler:
-    """Return the main table for readers: a row per loss, per data set Recall@20 and NDCG@20.
+    """Return the main table for readers: a row per model, per data set Recall@20 and NDCG@20.
 
     table: the result of `stats.summarise`. The standard deviation over seeds follows where there
     are several; the best trained model is bold, and those that are not significantly different from
     it (columns `<metric> tied`) are underlined.
     """
     cells, best, tied = {}, {}, {}
+    table = of_models(table)
     losses = list(dict.fromkeys(table["loss"]))
     for dataset, rows in table.groupby("dataset", sort=False):
         rows = rows.set_index("loss")
@@ -58,10 +59,16 @@ def _with_spread(mean: float, spread: float) -> str:
     return f"{mean:.4f}" if pd.isna(spread) else f"{mean:.4f} ± {spread:.4f}"
 
 
+def of_models(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with the names of models as `loss`, and without its column `backbone`."""
+    pairs = zip(table["loss"], table["backbone"], strict=True)
+    return table.assign(loss=[model_name(*pair) for pair in pairs]).drop(columns="backbone")
+
+
 def grid_display(points: pd.DataFrame, over: list[str]) -> Styler:
     """Return the points of a grid, best first, seeds averaged."""
     keys = ["dataset", "loss", *over]
-    frame = points.groupby(keys)[["recall@20", "ndcg@20"]].mean().reset_index()
+    frame = of_models(points).groupby(keys)[["recall@20", "ndcg@20"]].mean().reset_index()
     frame = frame.sort_values(["dataset", "recall@20"], ascending=[True, False])
     return frame.style.hide(axis="index").format(
         dict.fromkeys(over, tick) | {"recall@20": "{:.4f}", "ndcg@20": "{:.4f}"}
@@ -91,7 +98,7 @@ def cost_display(table: pd.DataFrame) -> Styler:
     }
     numbers = {"epochs": "{:.1f}", "peak memory, MB": "{:,.0f}"}
     numbers |= {name: "{:,.2f}" for name in names.values() if name.endswith(" s")}
-    return table.rename(columns=names).style.hide(axis="index").format(numbers)
+    return of_models(table).rename(columns=names).style.hide(axis="index").format(numbers)
 
 
 def certificates_display(table: pd.DataFrame) -> Styler:
@@ -216,7 +223,9 @@ def claims_display(table: pd.DataFrame) -> Styler:
     columns += ["p_value", "n_seeds", "printed", "size"]
     names = {"ci_low": "95 % low", "ci_high": "high", "p_value": "p", "n_seeds": "seeds"}
     names |= {"part_verdict": "verdict"}
-    shown = table[columns].rename(columns=names)
+    places = zip(table["dataset"], table["backbone"], strict=True)
+    shown = table.assign(dataset=[place_name(*place) for place in places])
+    shown = shown[columns].rename(columns=names)
     formats = dict.fromkeys(("effect", "95 % low", "high", "printed"), "{:+.1%}")
     formats |= {"p": "{:.3f}", "seeds": "{:.0f}"}
     return shown.style.hide(axis="index").format(formats, na_rep="")
