@@ -294,9 +294,11 @@ def test_a_grid_runs_on_the_backbones_it_names_else_on_the_first():
         {"name": "one", "loss": "bpr", "over": {"layers": [1, 3]}},
         {"name": "two", "loss": "bpr", "over": {"dim": [8]}, "backbones": ["mf", "ngcf"]},
     ]
+    raw["grids"][1]["settings"] = {"max_epochs": 2}
     full = config.load(raw)
     of_grids = [{run.backbone for run in grid_runs(full, grid)} for grid in full["grids"]]
     assert of_grids == [{"lightgcn"}, {"mf", "ngcf"}]
+    assert {run.variant for run in grid_runs(full, full["grids"][1])} == {"dim8_max_epochs2"}
     raw["grids"][0]["backbones"] = ["mf"]
     with pytest.raises(ReclossError, match=r"grids\[0\].over.layers: bpr has no such setting"):
         config.load(raw)

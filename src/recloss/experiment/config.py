@@ -148,6 +148,8 @@ def _check(config: dict[str, Any]) -> None:
             )
         for backbone, loss in itertools.product(grid["backbones"], grid["loss"]):
             _check_values(f"{where}.over", loss, grid["over"], backbone)
+            values = {key: [value] for key, value in grid["settings"].items()}
+            _check_values(f"{where}.settings", loss, values, backbone)
     for where, entry in (
         ("", config),
         *((f"datasets.{d['name']}.", d) for d in config["datasets"]),

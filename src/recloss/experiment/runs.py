@@ -125,7 +125,7 @@ def grid_runs(config: dict[str, Any], grid: dict[str, Any]) -> Iterator[Run]:
     sides = (grid["datasets"], grid["backbones"], grid["loss"])
     for dataset, backbone, loss in itertools.product(*sides):
         for values in itertools.product(*grid["over"].values()):
-            point = dict(zip(grid["over"], values, strict=True))
+            point = grid["settings"] | dict(zip(grid["over"], values, strict=True))
             for seed in grid["seeds"]:
                 yield _variant(config, dataset, loss, point, seed, "train", backbone)
 
