@@ -82,15 +82,19 @@ def test_the_papers_table_is_remade_cell_by_cell():
 
 
 def test_the_nearest_reading_comes_first():
-    readings = [{"loss": "mine_plus", "datasets": ["gowalla"], "seeds": [0], "settings": {}}]
-    readings[0]["read_as"] = {"far": {"temperature": 0.4}, "near": {"temperature": 0.1}}
+    reading = {"far": {"temperature": 0.4}, "near": {"temperature": 0.1}}
+    reading["nearer"] = {"temperature": 0.4, "dim": 32}  # what `far` says and more
+    readings = [{"loss": "mine_plus", "read_as": reading}]
+    raw = {"run": "x", "datasets": [{"name": "gowalla"}], "readings": readings}
+    values = {"temperature0.4": 0.1, "base": 0.18, "dim32_temperature0.4": 0.185}
     rows = [
-        {"dataset": "gowalla", "loss": "mine_plus", "settings.temperature": t, "recall@20": r}
-        | {"ndcg@20": r * 0.8, "experiments": "readings"}
-        for t, r in ((0.4, 0.1), (0.1, 0.18))
+        {"path": f"train/gowalla/mf/mine_plus/{variant}/seed0", "recall@20": value}
+        | {"ndcg@20": value * 0.8}
+        for variant, value in values.items()
     ]
-    table = reproduction.readings_table(pd.DataFrame(rows), readings)
-    assert list(table["reading"]) == ["near", "far"]
+    table = reproduction.readings_table(pd.DataFrame(rows), config.load(raw))
+    assert list(table["reading"]) == ["nearer", "near", "far"]
+    table = table[1:].reset_index()
     apart = 0.18 / 0.1853 - 1, 0.18 * 0.8 / 0.157 - 1
     assert table["distance"][0] == pytest.approx(((apart[0] ** 2 + apart[1] ** 2) / 2) ** 0.5)
     assert table["printed ratio"][0] == pytest.approx(0.157 / 0.1853)

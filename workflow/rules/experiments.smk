@@ -201,7 +201,7 @@ rule readings_table:
     params:
         code=rendering("notebooks/readings.py.ipynb"),
         published=published.text(),
-        readings=config["readings"],
+        config=config,
     notebook:
         "../notebooks/readings.py.ipynb"
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from recloss.analysis.summaries import part_of
 from recloss.experiment import published
+from recloss.experiment.runs import runs_of_reading
 from recloss.experiment.schema import BACKBONE, CONTROL, LINEAR, label_of, loss_names, model_schema
 
 PROTOCOL = "published"
@@ -72,21 +73,20 @@ def paper_table(metrics: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def readings_table(metrics: pd.DataFrame, readings: list[dict[str, Any]]) -> pd.DataFrame:
+def readings_table(metrics: pd.DataFrame, config: dict[str, Any]) -> pd.DataFrame:
     """Return each reading of the configuration beside the printed numbers, the nearest first.
 
-    readings: `readings` of the completed configuration. Both metrics, NDCG@20 over Recall@20 (a
+    config: completed. Both metrics, NDCG@20 over Recall@20 (a
     fingerprint of how a model was trained), and `distance`, the root mean square of the relative
     differences of the two metrics.
     """
-    runs, rows = part_of(metrics, "readings"), []
-    for entry in readings:
+    runs, rows = metrics.set_index("path"), []
+    for entry in config["readings"]:
         for dataset in entry["datasets"]:
             theirs = [published.printed(dataset, entry["loss"], metric) for metric in METRICS]
             for name, settings in entry["read_as"].items():
-                mine = runs[(runs["dataset"] == dataset) & (runs["loss"] == entry["loss"])]
-                for key, value in (entry["settings"] | settings).items():
-                    mine = mine[mine[f"settings.{key}"] == label_of(value)]
+                found = runs_of_reading(config, entry, name)
+                mine = runs.loc[[run.path for run in found if run.dataset == dataset]]
                 ours = [mine[metric].mean() for metric in METRICS]
                 row = {"dataset": dataset, "loss": entry["loss"], "reading": name}
                 row |= dict(zip(METRICS, ours, strict=True)) | {"ratio": ours[1] / ours[0]}

@@ -138,13 +138,18 @@ def inflation_runs(config: dict[str, Any]) -> Iterator[Run]:
             yield _variant(config, dataset, loss, {"watch_test": True}, seed, "heldout")
 
 
+def runs_of_reading(config: dict[str, Any], entry: dict[str, Any], name: str) -> Iterator[Run]:
+    """Yield the runs of a reading."""
+    point = entry["settings"] | entry["read_as"][name]
+    for dataset, seed in itertools.product(entry["datasets"], entry["seeds"]):
+        yield _variant(config, dataset, entry["loss"], point, seed, "train")
+
+
 def reading_runs(config: dict[str, Any]) -> Iterator[Run]:
     """Yield the runs of the readings."""
     for entry in config["readings"]:
-        for dataset, own in itertools.product(entry["datasets"], entry["read_as"].values()):
-            for seed in entry["seeds"]:
-                point = entry["settings"] | own
-                yield _variant(config, dataset, entry["loss"], point, seed, "train")
+        for name in entry["read_as"]:
+            yield from runs_of_reading(config, entry, name)
 
 
 def step_runs(config: dict[str, Any], entry: dict[str, Any], index: int) -> Iterator[Run]:
