@@ -132,7 +132,7 @@ def library(tmp_path, monkeypatch):
 
 TRAINING = [
     *("seeds", "losses", "train", "data.interactions", "data.arrays", "data.prior"),
-    "models.factorization",
+    *("models.factorization", "models.graph", "models.backbones"),
     *("engine.sampling", "engine.scores", "engine.optim", "engine.ranking", "engine.device"),
     *("engine.propagation", "engine.kernels.cpu", "engine.kernels.cuda", "engine.kernels.jit"),
     *("engine.kernels.cpu_propagation", "engine.kernels.cuda_propagation"),
