@@ -116,7 +116,7 @@ def test_training_loads_no_tables_and_no_figures(after_training):
 def test_the_sources_of_training_are_the_modules_that_a_run_loads(after_training):
     ran = {name for name in after_training if name in MODULES}
     ran = {name for name in ran if not name.startswith(code.NO_RESULTS)}
-    on_a_gpu = {"recloss.engine.kernels.cuda"}
+    on_a_gpu = {"recloss.engine.kernels.cuda", "recloss.engine.kernels.cuda_propagation"}
     assert set(code.sources("recloss.cli.train")) - on_a_gpu == ran - {"recloss.__main__"}
 
 
@@ -132,9 +132,10 @@ def library(tmp_path, monkeypatch):
 
 TRAINING = [
     *("seeds", "losses", "train", "data.interactions", "data.arrays", "data.prior"),
-    "models.factorization",
+    *("models.factorization", "models.graph", "models.backbones"),
     *("engine.sampling", "engine.scores", "engine.optim", "engine.ranking", "engine.device"),
-    *("engine.kernels.cpu", "engine.kernels.cuda"),
+    *("engine.propagation", "engine.kernels.cpu", "engine.kernels.cuda", "engine.kernels.jit"),
+    *("engine.kernels.cpu_propagation", "engine.kernels.cuda_propagation"),
 ]
 
 

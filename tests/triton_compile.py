@@ -11,11 +11,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from recloss.engine.kernels import cuda
+from recloss.engine.kernels import cuda, cuda_propagation
 
 SIZES = [{"K": 2048 // d, "D": d} for d in (16, 64, 256)]
 COSINE = [{"COSINE": cosine} for cosine in (False, True)]
 BOTH = (False, True)
+ABSENT = [("rows", "columns"), ("add", "rows", "columns"), ("columns",), ("rows",)]
 LOOKED_UP = "users:*fp32 table:*fp32 ids:*i32 count:i32 dim:i32"
 KERNELS = {
     "_draw": (
@@ -52,17 +53,27 @@ KERNELS = {
             for c in BOTH
         ],
     ),
+    "_propagate": (
+        "out:*fp32 x:*fp32 add:*fp32 first:*i64 neighbours:*i32 left:*fp32 right:*fp32 rows:*u8"
+        " columns:*u8 factor:fp32 dim:i32",
+        [s | dict.fromkeys(absent) for s in SIZES for absent in ABSENT],
+    ),
 }
 
 
 def main() -> None:
-    jitted = {n for n, f in vars(cuda).items() if isinstance(f, triton.JITFunction)}
-    text = Path(cuda.__file__).read_text()
-    launched = {name for name in jitted if f"{name}[" in text}
-    assert launched == set(KERNELS), launched ^ set(KERNELS)
+    functions = {}
+    for module in (cuda, cuda_propagation):
+        text = Path(module.__file__).read_text()
+        functions |= {
+            name: function
+            for name, function in vars(module).items()
+            if isinstance(function, triton.JITFunction) and f"{name}[" in text
+        }
+    assert set(functions) == set(KERNELS), set(functions) ^ set(KERNELS)
     for name, (types, constants) in KERNELS.items():
         signature = dict(word.split(":") for word in types.split())
-        function = getattr(cuda, name)
+        function = functions[name]
         # A number that is 1 when a kernel is launched becomes a constant.
         ones = {n: 1 for n, kind in signature.items() if kind == "i32"}
         for chosen in [*constants, constants[0] | ones]:

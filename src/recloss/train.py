@@ -23,7 +23,8 @@ from recloss.engine.ranking import Ranking, dot_scores, means
 from recloss.engine.scores import sampled_scores
 from recloss.files import ReclossError, atomic
 from recloss.losses import LOSSES, data_arguments, hyper_parameters
-from recloss.models.factorization import MatrixFactorization
+from recloss.models.backbones import BACKBONES
+from recloss.models.factorization import Batch
 
 CHECK_EVERY = 100  # steps between looks at the loss; on a GPU, which would wait, once an epoch
 WARM_UP = 3  # steps before one is captured: they compile kernels and fill the allocator
@@ -48,8 +49,9 @@ class Progress:
 class Trainer:
     """The state of one run and its steps.
 
-    `settings` are those of experiment/schema.yaml for the loss, all present. Under the protocol
-    `published` (an empty validation set) the best epoch is picked on test, else on validation.
+    `settings` are those of experiment/schema.yaml for the loss and the `backbone`, a name in
+    models/backbones.py, all present. Under the protocol `published` (an empty validation set) the
+    best epoch is picked on test, else on validation.
     """
 
     def __init__(
@@ -61,14 +63,13 @@ class Trainer:
         device: torch.device,
         say: Callable[[str], None] = lambda line: None,
         truth: np.ndarray | None = None,
+        backbone: str = "mf",
     ) -> None:
         self.split, self.loss, self.settings = split, loss, settings
         self.seed, self.device, self.say = seed, device, say
         s, train = settings, split.train
         self.steps = math.ceil(len(train) / s["batch_size"])
-        self.model = MatrixFactorization(
-            train.n_users, train.n_items, s["dim"], s["init"], s["init_std"], seed
-        ).to(device)
+        self.model = BACKBONES[backbone](train, s, seed, device)
         self.optimiser = Adam(list(self.model.parameters()), s["learning_rate"], s["clip_norm"])
         self.sampler = sampling.Sampler(
             train,
@@ -103,8 +104,9 @@ class Trainer:
         """Return the loss of the current step's `size` pairs with its penalty, as a scalar."""
         s = self.settings
         users, ids = self.sampler.draw(size)
-        user_table, item_table = self.model()
-        vectors = embedding(users, user_table, sparse=self.sparse)
+        user_table, item_table = self.model(Batch(users, ids, self.sampler.clock))
+        # Only Adam takes a sparse gradient, not what vectors are computed by.
+        vectors = embedding(users, user_table, sparse=self.sparse and user_table.is_leaf)
         dropped, scale = self._dropout(vectors)
         scores = sampled_scores(dropped, item_table, ids, cosine=s["score"] == "cosine")
         scores = scores * (scale / s.get("temperature", 1.0))
@@ -124,8 +126,10 @@ class Trainer:
         arguments = {name: data[name]() for name in data_arguments(self.loss)}
         loss = LOSSES[self.loss](pos[:, 0], neg, **arguments, **self.parameters)
         if s["l2"] and s["l2_on"] == "rows":
-            looked_up = item_table.square().sum(1)[ids[:, : 1 + negatives]]
-            rows = looked_up.sum() + vectors.square().sum()
+            of_users, of_items = self.model.penalised(user_table, item_table)
+            looked_up = of_items.square().sum(1)[ids[:, : 1 + negatives]]
+            mine = vectors if of_users is user_table else embedding(users, of_users)
+            rows = looked_up.sum() + mine.square().sum()
             loss = loss + s["l2"] / 2 * rows / size
         return loss
 

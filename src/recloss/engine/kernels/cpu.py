@@ -21,15 +21,14 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from recloss.engine import optim
+from recloss.engine.kernels.cpu_propagation import propagate as propagate
+from recloss.engine.kernels.jit import LANES
+from recloss.engine.kernels.jit import inline as _inline
+from recloss.engine.kernels.jit import parallel as _jit
 from recloss.engine.sampling import Draws
 
-# Sums may be reordered, which lets them be vectorised; NaN and infinity keep their meaning.
-_FAST = {"reassoc", "contract", "arcp", "nsz"}
-_jit = numba.njit(parallel=True, cache=True, fastmath=_FAST, nogil=True, error_model="numpy")
-_inline = numba.njit(cache=True, fastmath=_FAST, error_model="numpy", inline="always")
 BUCKET = 512  # items; with dimension 64 their vectors and gradients are 256 KB
 BLOCKS = 16  # of buckets, worked on side by side; each has its own sums of the users' gradients
-LANES = 16  # floats of the widest vector registers; narrower ones take several
 CHUNK = 2**12  # parameters that a thread takes at a time in an Adam step
 
 # numba turns a mix of signed and unsigned integers into floats: all of Philox is uint64.
