@@ -264,6 +264,25 @@ def test_a_data_set_of_your_own_is_what_its_page_says(tmp_path):
     assert f"error: {fault}" in printed
 
 
+def test_a_backbone_of_your_own_is_what_its_page_says(tmp_path):
+    folder, page = clone(tmp_path / "clone"), DOCS / "own-backbone.md"
+    (model,), (entry,) = blocks(page, "python"), blocks(page, "yaml")
+    graph, registry = (folder / f"src/recloss/models/{name}.py" for name in ("graph", "backbones"))
+    graph.write_text(f"{graph.read_text()}\n\n{model}")
+    text = registry.read_text().replace("import NGCF, LightGCN", "import NGCF, NSVD, LightGCN")
+    registry.write_text(text.replace('    "ngcf"', '    "nsvd": NSVD,\n    "ngcf"'))
+    file = folder / "src/recloss/experiment/schema.yaml"
+    indented = textwrap.indent(entry, " " * 6)
+    file.write_text(file.read_text().replace("      ngcf:\n", f"{indented}      ngcf:\n"))
+    call = ["--configfile", TINY, "--config", "backbones=[mf, nsvd]", "losses=[bpr]", "grids=[]"]
+    call += ["backbone_settings={nsvd: {share: 0.5}}", "--", "results/tiny/report.html"]
+    snakemake(folder, *call)
+    assert "BPR on nsvd" in (folder / "results/tiny/tables/main.html").read_text()
+    metrics = pd.read_csv(folder / "results/tiny/metrics.csv").set_index("backbone")
+    assert set(metrics.loc["nsvd", "settings.share"]) == {0.5}
+    assert (metrics.loc["nsvd", "recall@20"] != metrics.loc["mf", "recall@20"]).all()
+
+
 def test_a_loss_of_your_own_is_what_its_page_says(tmp_path):
     folder, page = clone(tmp_path / "clone"), DOCS / "own-loss.md"
     (function,), (entry,) = blocks(page, "python"), blocks(page, "yaml")
