@@ -278,9 +278,10 @@ def test_a_backbone_of_your_own_is_what_its_page_says(tmp_path):
     call += ["backbone_settings={nsvd: {share: 0.5}}", "--", "results/tiny/report.html"]
     snakemake(folder, *call)
     assert "BPR on nsvd" in (folder / "results/tiny/tables/main.html").read_text()
-    metrics = pd.read_csv(folder / "results/tiny/metrics.csv").set_index("backbone")
-    assert set(metrics.loc["nsvd", "settings.share"]) == {0.5}
-    assert (metrics.loc["nsvd", "recall@20"] != metrics.loc["mf", "recall@20"]).all()
+    metrics = pd.read_csv(folder / "results/tiny/metrics.csv").set_index("path")
+    one, other = (f"train/tiny/{name}/bpr/base/seed0" for name in ("nsvd", "mf"))
+    assert metrics.loc[one, "settings.share"] == 0.5
+    assert metrics.loc[one, "recall@20"] != metrics.loc[other, "recall@20"]
 
 
 def test_a_loss_of_your_own_is_what_its_page_says(tmp_path):
