@@ -83,6 +83,6 @@ class NGCF(MatrixFactorization):
             table = sums + products
             if batch is not None and self.dropout:
                 kept = sampling.uniform(key, batch.clock, *table.shape) >= self.dropout
-                table = table * kept / (1 - self.dropout)
+                table = torch.where(kept, table / (1 - self.dropout), 0.0)
             joined.append(functional.normalize(table, dim=1))
         return torch.cat(joined, dim=1).split([len(self.users), len(self.items)])
