@@ -16,10 +16,18 @@ POPULARITY = np.array([1, 3, 1, 1, 0])
 
 
 def sampler(
-    negatives=50, exponent=0.0, exclude=False, extra=0, seed=0, train=TRAIN, size=6, device="cpu"
+    negatives=50,
+    exponent=0.0,
+    exclude=False,
+    extra=0,
+    seed=0,
+    train=TRAIN,
+    size=6,
+    device="cpu",
+    pairs="pairs",
 ):
     return sampling.Sampler(
-        train, size, negatives, exponent, exclude, extra, seed, torch.device(device)
+        train, size, negatives, exponent, exclude, extra, seed, torch.device(device), pairs
     )
 
 
@@ -83,6 +91,20 @@ def test_draws_depend_on_seed_epoch_and_step_only():
     assert torch.equal(first, draw(1, 1, 2)[1])
     for other in (draw(1, 2, 2), draw(2, 1, 2), draw(1, 1, 2, seed=1)):
         assert not torch.equal(first, other[1])
+
+
+@pytest.mark.parametrize("negatives", [0, 1])
+@pytest.mark.parametrize("extra", [0, 2])
+def test_every_back_end_draws_the_same_users_and_as_few_negatives(negatives, extra):
+    drawn = []
+    for name in BACKENDS:
+        with backend(name) as device:
+            few = {"negatives": negatives, "extra": extra, "exclude": negatives > 0}
+            drawn.append(draw(7, 1, 3, pairs="users", device=device, **few))
+    assert drawn[0][1].shape == (3, 1 + negatives + extra)
+    for users, ids in drawn[1:]:
+        assert torch.equal(users, drawn[0][0])
+        assert torch.equal(ids, drawn[0][1])
 
 
 @pytest.mark.parametrize("name", ["plain", "cpu"])
@@ -153,6 +175,39 @@ def test_an_epoch_visits_every_pair_once_in_an_order_of_its_own():
         assert sorted(pairs) == list(zip(TRAIN.users.tolist(), TRAIN.items.tolist(), strict=True))
         orders.append(pairs)
     assert orders[0] != orders[1]
+
+
+def test_users_are_drawn_uniformly_and_so_are_their_items():
+    # User 1 has no train item; the other three have 1, 2 and 4.
+    lists = {0: [5], 2: [0, 1], 3: [1, 2, 3, 4]}
+    pairs = [(user, item) for user, items in lists.items() for item in items]
+    train = interactions(pairs, 4, 6)
+    source, seen = sampler(train=train, size=7, negatives=1, pairs="users"), []
+    for epoch in range(3000):
+        source.start(epoch)
+        users, ids = source.draw(7)
+        seen += zip(users.tolist(), ids[:, 0].tolist(), strict=True)
+    assert len(source.users) == len(train)  # the length of an epoch
+    counts = [seen.count(pair) for pair in pairs]
+    assert sum(counts) == len(seen)
+    odds = np.array([1 / 3 / len(lists[user]) for user, _ in pairs])
+    assert stats.chisquare(counts, odds * len(seen)).pvalue > 1e-4
+
+
+def test_log_q_of_a_batch_is_of_its_pairs():
+    # Pairs by popularity; users uniformly, each item of a user by 1 / the user's number of items.
+    for pairs, odds in (("pairs", POPULARITY / 6), ("users", np.array([2, 8, 2, 4, 0]) / 16)):
+        log_q = sampler(negatives=0, pairs=pairs).log_q
+        np.testing.assert_allclose(log_q.exp(), odds, rtol=1e-6)
+
+
+def test_excluded_positives_are_never_drawn_where_only_one_item_is_left():
+    almost = interactions([(0, 0), (0, 1), (0, 3), (1, 2)], 2, 4)
+    for name in ("plain", "cpu"):
+        with backend(name):
+            users, ids = draw(negatives=1, exclude=True, train=almost, size=4)
+        assert set(ids[users == 0, 1].tolist()) == {2}
+        assert 2 not in ids[users == 1, 1]
 
 
 def test_groups_number_the_users_of_a_batch():

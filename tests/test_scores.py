@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recloss.engine import device as dispatch
 from recloss.engine.kernels import cpu
-from recloss.engine.scores import reference_scores, sampled_scores
+from recloss.engine.scores import batch_scores, reference_scores, same, sampled_scores
 
 
 def definition(users, table, ids, cosine):
@@ -103,6 +103,39 @@ def test_results_do_not_depend_on_the_number_of_threads():
         results.append(with_gradients(sampled_scores, *arguments))
     for one, two in zip(*results, strict=True):
         assert torch.equal(one, two)
+
+
+def test_the_others_of_a_batch_follow_the_own_item():
+    users, items = torch.eye(3), torch.arange(9.0).view(3, 3).T
+    own, rest = batch_scores(users, items, cosine=False, factor=2.0)  # of 2 (3 u + i)
+    assert own.tolist() == [[0], [8], [16]]
+    assert rest.tolist() == [[2, 4], [6, 10], [14, 12]]  # column b of row b stands for column 0
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_scores_of_a_batch_and_their_gradients_are_those_of_the_definition(rows, dim, cosine):
+    users, items, _, weight = example(rows, rows, rows, dim)
+    at = torch.arange(rows).expand(rows, rows).clone()
+    at[:, 0], at[range(rows), range(rows)] = torch.arange(rows), 0
+    at[0, 0] = 0
+    arguments = users.double(), items.double(), at, weight.double(), cosine
+
+    def ours(users, items, at, cosine):
+        return torch.cat(batch_scores(users, items, cosine, 1.0), dim=1)
+
+    exact = with_gradients(definition, *arguments)
+    for a, b in zip(with_gradients(ours, *arguments), exact, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_pairs_of_a_batch_that_share_a_user_or_an_item_are_told():
+    users, items = torch.tensor([7, 7, 8, 9]), torch.tensor([1, 2, 1, 3])
+    # Columns 1 to 3, of which column b of row b stands for column 0.
+    assert same(users).nonzero().tolist() == [[0, 0], [1, 0]]
+    assert same(items).nonzero().tolist() == [[0, 1], [2, 1]]
+    assert same(users, items).int().sum() == 4
+    assert not same(torch.tensor([5, 5, 5])).any()  # else nothing would be left
 
 
 @pytest.mark.parametrize("cosine", [True, False])

@@ -8,15 +8,15 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import backend
+from conftest import backend, interactions
 
 from recloss.data.split import split, write
 from recloss.engine.device import pick_device
-from recloss.engine.ranking import Ranking, dot_scores
+from recloss.engine.ranking import Ranking, dot_scores, means
 from recloss.experiment.flags import as_flags
-from recloss.experiment.schema import default_settings
+from recloss.experiment.schema import check_settings, default_settings
 from recloss.files import ReclossError
-from recloss.losses import LOSSES
+from recloss.losses import LOSSES, data_arguments
 from recloss.train import Trainer
 
 CPU = torch.device("cpu")
@@ -85,6 +85,8 @@ def test_a_seed_decides_everything(small_split):
         {"l2": 0.1, "l2_on": "rows"},
         {"clip_norm": 1.0e-5},
         {"temperature": 0.5},
+        {"pairs": "users"},
+        {"negatives_from": "batch"},
     ],
     ids=str,
 )
@@ -128,6 +130,131 @@ def test_a_row_has_the_prior_and_the_weight_of_its_user(small_split, estimator):
     negative, extra = ((scores[:, part] + 1).mean(1) for part in (slice(1, 17), slice(17, None)))
     bracket = prior * (1 - scores[:, 0]) + 0.7 * (negative - prior * extra)
     torch.testing.assert_close(run.batch_loss(64), (40 / 7 * bracket).mean())
+
+
+# Users 0, 0, 1, 2 with items 0, 1, 0, 2: the positive's score, those of the batch's other items,
+# and of these what is left when pairs of the same user or item are masked.
+BATCH = interactions([(0, 0), (0, 1), (1, 0), (2, 2)], 3, 3)
+USERS, ITEMS = [[1.0, 0], [0, 1], [1, 1]], [[1.0, 2], [3, 0], [0, -1]]
+ROWS = [
+    (1, [3, 1, 0], [0]),
+    (3, [1, 1, 0], [1, 0]),
+    (2, [2, 0, -1], [0, -1]),
+    (-1, [3, 3, 3], [3, 3, 3]),
+]
+
+
+def in_batch(loss, parts=None, **changes):
+    """Return a trainer at the first step of BATCH, with scores as in ROWS."""
+    parts = parts or split(BATCH, interactions([(0, 2)], 3, 3), "published")
+    small = {"dim": 2, "batch_size": 4, "negatives_from": "batch", "score": "dot"}
+    one = {"temperature": 1.0} if "temperature" in default_settings(loss) else {}
+    run = trainer(parts, loss, **(small | one | changes))
+    run.model.users.data, run.model.items.data = torch.tensor(USERS), torch.tensor(ITEMS)
+    run.sampler.start(1)
+    return run
+
+
+@pytest.mark.parametrize(("mask", "which"), [("none", 1), ("both", 2)])
+def test_the_loss_of_a_batch_of_four_by_hand(mask, which):
+    hand = {
+        "infonce": lambda y, ys: -y + np.log(np.exp(y) + np.exp(ys).sum()),
+        "bpr": lambda y, ys: np.log(1 + np.exp(ys - y)).sum() / 3,
+        "ccl": lambda y, ys: 1 - y + 150 * np.maximum(ys - 0.9, 0).sum() / 3,
+        "mse": lambda y, ys: (1 - y) ** 2 + 100 * (ys**2).sum() / 3,
+    }
+    for loss, of_row in hand.items():
+        expected = np.mean([of_row(row[0], np.array(row[which])) for row in ROWS])
+        run = in_batch(loss, mask_same=mask)
+        assert float(run.batch_loss(4).detach()) == pytest.approx(expected), loss
+
+
+@pytest.mark.parametrize(("pairs", "q"), [("pairs", [2, 1, 1]), ("users", [6, 2, 4])])
+def test_log_q_of_a_batch_is_taken_from_its_negatives(pairs, q):
+    run = in_batch("softmax", correct_logq=True, pairs=pairs)
+    q, scores = np.array(q) / np.sum(q), np.array(USERS) @ np.array(ITEMS).T
+    users, ids = run.sampler.draw(4)
+    users, items = users.numpy(), ids[:, 0].numpy()
+    odds = {}
+    for b, (u, i) in enumerate(zip(users, items, strict=True)):
+        others = np.delete(items, b)
+        total = np.exp(scores[u, i]) + (np.exp(scores[u, others]) / (3 * q[others])).sum()
+        odds[u] = odds.get(u, 0) + np.exp(scores[u, i]) / total
+    expected = -np.mean(np.log(list(odds.values())))
+    assert float(run.batch_loss(4).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("mask", ["none", "both"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_has_in_a_batch_the_gradient_of_the_plain_formulation(small_split, loss, mask):
+    # Cosines of all pairs of the batch by broadcasting; what is masked has the score without cost.
+    run = trainer(small_split, loss, negatives_from="batch", mask_same=mask)
+    run.sampler.start(1)
+    users, ids = run.sampler.draw(64)
+    items, free = ids[:, 0].long(), 0.0 if loss.endswith("mse") else -torch.inf
+    tables = [table.detach().clone().requires_grad_() for table in run.model.parameters()]
+    u, i = (torch.nn.functional.normalize(table, dim=1) for table in tables)
+    t = run.settings.get("temperature", 1.0)
+    every = (u[users, None] * i[items]).sum(2) / t
+    alike = (users[:, None] == users) | (items[:, None] == items)
+    masked = every.masked_fill(alike, free) if mask == "both" else every
+    apart = ~torch.eye(64, dtype=torch.bool)
+    neg = masked[apart].view(64, 63)
+    data = {"extra": (u[users, None] * i[ids[:, 1:].long()]).sum(2) / t, "log_q": None}
+    data["group"] = torch.unique(users, return_inverse=True)[1]
+    data |= {name: table[users] for name, table in run.of_user.items()}
+    arguments = {name: data[name] for name in data_arguments(loss)} | run.parameters
+    plain = LOSSES[loss](every.diagonal(), neg, **arguments)
+    plain.backward()
+    ours = run.batch_loss(64)
+    ours.backward()
+    torch.testing.assert_close(ours, plain)
+    for parameter, table in zip(run.model.parameters(), tables, strict=True):
+        torch.testing.assert_close(parameter.grad.to_dense(), table.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_a_last_batch_may_be_smaller_and_one_of_a_single_pair_is_left_out(small_split):
+    # 420 train pairs; l2 on rows counts each looked-up vector of the batch once.
+    for size, steps in ((64, 7), (419, 1)):
+        run = trainer(small_split, batch_size=size, negatives_from="batch", l2=0.1, l2_on="rows")
+        assert run.steps == steps
+        assert np.isfinite(run.epoch(1))
+
+
+def test_ranking_by_inner_product_after_training_on_cosine(small_split):
+    cosine, product = trainer(small_split), trainer(small_split, rank_by="inner_product")
+    for run in (cosine, product):
+        run.epoch(1)
+        run.model.items.data *= torch.linspace(1, 5, 40)[:, None]
+    assert same(tables(cosine), tables(product))
+    for run, by_cosine in ((cosine, True), (product, False)):
+        expected = Ranking(small_split.test, [small_split.train], CPU).per_user(
+            dot_scores(run.model.users.detach(), run.model.items.detach(), by_cosine)
+        )[1]
+        assert np.array_equal(run.evaluate(True)[1]["ndcg@20"], expected["ndcg@20"])
+    assert means(cosine.evaluate(True)[1]) != means(product.evaluate(True)[1])
+
+
+def test_settings_of_the_batch_leave_the_default_as_it_is(small_split):
+    plain = trainer(small_split)
+    said = trainer(small_split, pairs="pairs", negatives_from="items", mask_same="none")
+    for run in (plain, said):
+        run.epoch(1)
+    assert same(tables(plain), tables(said))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"exclude_positives": True}, "draws nothing again"),
+        ({"negative_exponent": 1.0}, "use negative_exponent 0"),
+        ({"batch_size": 1}, "a pair alone has no negative"),
+        ({"negatives_from": "items", "mask_same": "user"}, "is for negatives of the batch"),
+    ],
+)
+def test_what_has_no_meaning_in_a_batch_is_refused(changes, fault):
+    with pytest.raises(ReclossError, match=fault):
+        check_settings("mine", settings_of("mine", **({"negatives_from": "batch"} | changes)), "x")
 
 
 def test_dropout_after_normalisation_keeps_the_expected_score(small_split):
@@ -240,7 +367,17 @@ def test_heldout_picks_the_epoch_on_validation(small_split):
     assert noted == pytest.approx(watching.evaluate(on_test=True)[1]["recall@20"].mean(), rel=1e-6)
 
 
-@pytest.mark.parametrize("changes", [{}, {"schedule": "constant"}, {"dropout": 0.2}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"schedule": "constant"},
+        {"dropout": 0.2},
+        {"pairs": "users"},
+        {"pairs": "users", "negatives_from": "batch", "mask_same": "both"},
+    ],
+    ids=str,
+)
 def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(small_split, tmp_path, changes):
     whole = trainer(small_split, **changes)
     whole.run()

@@ -52,7 +52,7 @@ def test_scores_are_those_of_training(tmp_path):
     metrics = {"loss": "mine", "settings": {"score": "cosine", "temperature": 0.5}}
     cosine = torch.cosine_similarity(users[:, None], items[None], dim=2)
     train = interactions([(0, 0)], 5, 5)
-    torch.testing.assert_close(truth.scores_of(tmp_path, metrics, train), cosine / 0.5)
+    torch.testing.assert_close(truth.scores_of(tmp_path, metrics, train, True), cosine / 0.5)
 
 
 @pytest.mark.parametrize("loss", ["mine_plus", "bpr", "ials", "ease"])

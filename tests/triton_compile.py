@@ -24,8 +24,8 @@ KERNELS = {
         " extra_key:i64 n_items:i32 accept:*fp32 other:*i32 first:*i64 observed:*i32",
         [{"POPULAR": p, "EXCLUDE": e, "BLOCK": cuda.WORDS} for p in BOTH for e in BOTH],
     ),
-    "_uniform": (
-        "out:*fp32 key:i64 clock:*i64 rows:i32 count:i32",
+    "_all_words": (
+        "out:*i64 key:i64 clock:*i64 rows:i32 count:i32",
         [{"BLOCK": cuda.WORDS}],
     ),
     "_scores": (f"out:*fp32 {LOOKED_UP}", [c | s for c in COSINE for s in SIZES]),

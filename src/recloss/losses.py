@@ -216,6 +216,9 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     )
 }
 
+# The score at which a negative costs nothing, where that is not minus infinity.
+FREE = {"mse": 0.0, "debiased_mse": 0.0}
+
 DATA = ("extra", "prior", "row_weight", "group", "log_q")
 
 

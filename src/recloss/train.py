@@ -19,10 +19,10 @@ from recloss.data.interactions import Split
 from recloss.data.prior import class_prior, row_weights
 from recloss.engine import ranking, sampling
 from recloss.engine.optim import Adam
-from recloss.engine.ranking import Ranking, dot_scores, means
-from recloss.engine.scores import sampled_scores
+from recloss.engine.ranking import Ranking, dot_scores, means, ranks_by_cosine
+from recloss.engine.scores import batch_scores, others, same, sampled_scores
 from recloss.files import ReclossError, atomic
-from recloss.losses import LOSSES, data_arguments, hyper_parameters
+from recloss.losses import FREE, LOSSES, data_arguments, hyper_parameters
 from recloss.models.backbones import BACKBONES
 from recloss.models.factorization import Batch
 
@@ -68,18 +68,22 @@ class Trainer:
         self.split, self.loss, self.settings = split, loss, settings
         self.seed, self.device, self.say = seed, device, say
         s, train = settings, split.train
+        self.in_batch = s["negatives_from"] == "batch"
         self.steps = math.ceil(len(train) / s["batch_size"])
+        # A last batch of one pair has no negative and is left out.
+        self.steps -= self.in_batch and len(train) % s["batch_size"] == 1
         self.model = BACKBONES[backbone](train, s, seed, device)
         self.optimiser = Adam(list(self.model.parameters()), s["learning_rate"], s["clip_norm"])
         self.sampler = sampling.Sampler(
             train,
             s["batch_size"],
-            s["negatives"],
+            0 if self.in_batch else s["negatives"],
             s["negative_exponent"],
             s["exclude_positives"],
             s["extra_positives"] if "extra" in data_arguments(loss) else 0,
             seed,
             device,
+            s["pairs"],
         )
         # Few users are in a batch. On CUDA a sparse gradient would wait for the device.
         self.sparse = device.type == "cpu" and not (s["l2"] and s["l2_on"] == "tables")
@@ -105,19 +109,14 @@ class Trainer:
         s = self.settings
         users, ids = self.sampler.draw(size)
         user_table, item_table = self.model(Batch(users, ids, self.sampler.clock))
-        # Only Adam takes a sparse gradient, not what vectors are computed by.
-        vectors = embedding(users, user_table, sparse=self.sparse and user_table.is_leaf)
+        vectors = self._rows(users, user_table)
         dropped, scale = self._dropout(vectors)
-        scores = sampled_scores(dropped, item_table, ids, cosine=s["score"] == "cosine")
-        scores = scores * (scale / s.get("temperature", 1.0))
-        negatives = s["negatives"]
-        pos, neg, extra = scores.split([1, negatives, scores.shape[1] - 1 - negatives], dim=1)
+        factor = scale / s.get("temperature", 1.0)
+        pos, neg, extra = self._scores(dropped, item_table, users, ids, factor)
         data = {
             "extra": lambda: extra,
             "group": lambda: sampling.groups(users),
-            "log_q": lambda: (
-                self.sampler.log_q[ids[:, 1 : 1 + negatives]] if s["correct_logq"] else None
-            ),
+            "log_q": lambda: self._log_q(ids) if s["correct_logq"] else None,
         }
         data |= {
             name: functools.partial(table.index_select, 0, users)
@@ -127,11 +126,46 @@ class Trainer:
         loss = LOSSES[self.loss](pos[:, 0], neg, **arguments, **self.parameters)
         if s["l2"] and s["l2_on"] == "rows":
             of_users, of_items = self.model.penalised(user_table, item_table)
-            looked_up = of_items.square().sum(1)[ids[:, : 1 + negatives]]
-            mine = vectors if of_users is user_table else embedding(users, of_users)
+            if self.in_batch:
+                looked_up = self._rows(ids[:, 0].long(), of_items).square()
+            else:
+                looked_up = of_items.square().sum(1)[ids[:, : 1 + s["negatives"]]]
+            mine = vectors if of_users is user_table else self._rows(users, of_users)
             rows = looked_up.sum() + mine.square().sum()
             loss = loss + s["l2"] / 2 * rows / size
         return loss
+
+    def _scores(
+        self, vectors: Tensor, table: Tensor, users: Tensor, ids: Tensor, factor: Tensor | float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the scores of positives (B, 1), negatives (B, N) and extra positives (B, M).
+
+        vectors (B, D): those of users (B,) int64; ids: `Sampler.draw`'s; factor: of the scores.
+        """
+        s, cosine = self.settings, self.settings["score"] == "cosine"
+        if not self.in_batch:
+            scores = sampled_scores(vectors, table, ids, cosine) * factor
+            shape = [1, s["negatives"], scores.shape[1] - 1 - s["negatives"]]
+            return scores.split(shape, dim=1)
+        items = ids[:, 0].long()
+        positives = self._rows(items, table)
+        pos, neg = batch_scores(vectors, positives, cosine, factor)
+        extra = neg[:, :0]
+        if alike := {"user": [users], "item": [items], "both": [users, items]}.get(s["mask_same"]):
+            neg = neg.masked_fill(same(*alike), FREE.get(self.loss, -math.inf))
+        if ids.shape[1] > 1:
+            extra = sampled_scores(vectors, table, ids[:, 1:], cosine) * factor
+        return pos, neg, extra
+
+    def _rows(self, ids: Tensor, table: Tensor) -> Tensor:
+        """Return rows of a table (n, D), by ids int64; a parameter's gradient may be sparse."""
+        # Adam takes a sparse gradient; what a backbone computes its vectors by does not.
+        return embedding(ids, table, sparse=self.sparse and table.is_leaf)
+
+    def _log_q(self, ids: Tensor) -> Tensor:
+        if not self.in_batch:
+            return self.sampler.log_q[ids[:, 1 : 1 + self.settings["negatives"]]]
+        return others(self.sampler.log_q[ids[:, 0]].repeat(len(ids), 1))
 
     def _dropout(self, vectors: Tensor) -> tuple[Tensor, Tensor | float]:
         """Drop entries of the user vectors (B, D); also return the factor (B, 1) of the scores.
@@ -190,7 +224,8 @@ class Trainer:
         """Train one epoch (numbered from 1) and return the mean loss of its pairs."""
         self.optimiser.rate.fill_(self.progress.learning_rate)
         self.sampler.start(epoch)
-        n, size = len(self.split.train), self.settings["batch_size"]
+        size = self.settings["batch_size"]
+        n = min(len(self.split.train), self.steps * size)
         on_host = self.device.type == "cpu"
         said = started = time.monotonic()
         for step in range(self.steps):
@@ -234,7 +269,7 @@ class Trainer:
             self._ranking[on_test] = make(self.split, self.device)
         with torch.no_grad():
             users, items = self.model()
-            scores = dot_scores(users, items, self.settings["score"] == "cosine")
+            scores = dot_scores(users, items, ranks_by_cosine(self.settings))
             return self._ranking[on_test].per_user(scores)
 
     def run(self, checkpoint: Path | None = None, fingerprint: str = "") -> None:

@@ -20,7 +20,7 @@ from torch.nn import functional
 from recloss.analysis.certificates import row
 from recloss.analysis.vectors import read_vectors
 from recloss.data.interactions import Interactions, Split
-from recloss.engine.ranking import Ranking, dot_scores, means
+from recloss.engine.ranking import Ranking, dot_scores, means, ranks_by_cosine
 from recloss.models.ease import ease, gram
 
 Term = Callable[[Tensor], Tensor]
@@ -62,7 +62,7 @@ def biases(scores: Tensor, term: Term, observed: Tensor, liked: Tensor) -> tuple
     return float(every.mean()) / meant - 1, float(debiased.mean()) / meant - 1
 
 
-def scores_of(run: Path, metrics: dict[str, Any], train: Interactions) -> Tensor:
+def scores_of(run: Path, metrics: dict[str, Any], train: Interactions, cosine: bool) -> Tensor:
     """Return the scores (U, I) of a run, divided by its temperature if it has one.
 
     A run keeps its vectors; EASE, which would keep an item-item matrix, is solved again.
@@ -72,7 +72,6 @@ def scores_of(run: Path, metrics: dict[str, Any], train: Interactions) -> Tensor
         scores = ease(gram(train), settings["reg"]).scores(train)
     else:
         users, items = read_vectors(run)
-        cosine = settings.get("score") == "cosine"
         if cosine:  # which a ranking does without
             users = functional.normalize(users, dim=1)
         scores = dot_scores(users, items, cosine)
@@ -86,13 +85,16 @@ def judge(run: Path, split: Split, liked: Tensor) -> Iterator[dict[str, Any]]:
     """
     metrics = json.loads((run / "metrics.json").read_text())
     train, loss = split.train, metrics["loss"]
-    scores = scores_of(run, metrics, train)
+    cosine = metrics["settings"].get("score") == "cosine"
+    scores = ranked = scores_of(run, metrics, train, cosine)
+    if cosine != ranks_by_cosine(metrics["settings"]):
+        ranked = scores_of(run, metrics, train, cosine=False)
     observed = torch.zeros_like(liked)
     observed[torch.from_numpy(train.users).long(), torch.from_numpy(train.items).long()] = True
     hidden = (liked & ~observed).nonzero().numpy().astype(np.int32)
     truth = Interactions(hidden[:, 0], hidden[:, 1], train.n_users, train.n_items)
     ranking = Ranking(truth, [train], torch.device("cpu"))
-    true = means(ranking.per_user(lambda low, high: scores[low:high].clone())[1])
+    true = means(ranking.per_user(lambda low, high: ranked[low:high].clone())[1])
     for metric in ("recall@20", "ndcg@20"):
         sentence = f"{metric} on the observed test items"
         yield row(loss, f"observed {metric}", None, metrics[metric], sentence)

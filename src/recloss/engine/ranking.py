@@ -6,6 +6,7 @@ the DCG of min(k, |test items|) hits at the top (the definitions behind the publ
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,11 @@ METRICS = tuple(f"{metric}@{k}" for k in CUTOFFS for metric in ("recall", "ndcg"
 BLOCK_VALUES = (2**24, 2**27)  # scores held at a time, on the host and on a GPU: 64 and 512 MB
 
 ScoreBlock = Callable[[int, int], Tensor]
+
+
+def ranks_by_cosine(settings: dict[str, Any]) -> bool:
+    """Tell whether a model of these settings ranks by cosine similarity, not by inner product."""
+    return settings.get("score") == "cosine" and settings.get("rank_by", "score") == "score"
 
 
 def dot_scores(users: Tensor, items: Tensor, cosine: bool) -> ScoreBlock:

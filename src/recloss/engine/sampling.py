@@ -53,6 +53,9 @@ def words(key: int, clock: Tensor, rows: int, count: int, attempt: int = 0) -> T
     clock (2,) int64 holds epoch and step. A row has q = ceil(count / 4) counters, (their number in
     the step, attempt, step, epoch); word k of a row is number k // q of those of counter k % q.
     """
+    kernels = kernels_for(clock)
+    if kernels is not None and attempt == 0:
+        return kernels.words(key, clock, rows, count)
     quads = -(-count // 4)
     place = torch.arange(rows * quads, device=clock.device)
     fixed = torch.full_like(place, attempt)
@@ -78,6 +81,7 @@ class Draws(NamedTuple):
     exclude: bool  # draw again what is a train item of the user
     first: Tensor
     items: Tensor
+    keys: Tensor  # user x I + item of every train pair, int64, ascending; (0,) without `exclude`
 
 
 def draw(draws: Draws, clock: Tensor, users: Tensor, items: Tensor, size: int) -> Tensor:
@@ -95,17 +99,19 @@ def draw(draws: Draws, clock: Tensor, users: Tensor, items: Tensor, size: int) -
     u = users[here].long()
     ids = _propose(draws, words(draws.key, clock, size, draws.negatives))
     if draws.exclude:
-        degree = draws.first.diff()
-        owner = torch.repeat_interleave(torch.arange(len(degree), device=u.device), degree)
-        observed = owner * draws.n_items + draws.items
-        attempt = 0
-        while bool((hit := torch.isin(u[:, None] * draws.n_items + ids, observed)).any()):
+        attempt, rows = 0, u[:, None] * draws.n_items
+        while bool((hit := _among(draws.keys, rows + ids)).any()):
             attempt += 1
             again = words(draws.key, clock, size, draws.negatives, attempt)
             ids = torch.where(hit, _propose(draws, again), ids)
     low, high = draws.first[u, None], draws.first[u + 1, None]
     offset = (words(draws.extra_key, clock, size, draws.extra) * (high - low)) >> 32
     return torch.cat([items[here, None], ids, draws.items[low + offset]], dim=1)
+
+
+def _among(keys: Tensor, wanted: Tensor) -> Tensor:
+    """Tell of each of `wanted` whether it is one of the ascending `keys`."""
+    return keys[torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)] == wanted
 
 
 def _propose(draws: Draws, word: Tensor) -> Tensor:
@@ -119,19 +125,21 @@ def _propose(draws: Draws, word: Tensor) -> Tensor:
 
 def uniform(key: int, clock: Tensor, rows: int, count: int) -> Tensor:
     """Return the numbers of a step in [0, 1): float32 (rows, count), multiples of 2^-24."""
-    kernels = kernels_for(clock)
-    if kernels is not None:
-        return kernels.uniform(key, clock, rows, count)
     return (words(key, clock, rows, count) >> 8).float() * 2.0**-24
 
 
 class Sampler:
-    """The steps of an epoch: the train pairs in random order, with negatives and extra positives.
+    """The steps of an epoch: train pairs, with negatives and extra positives.
 
+    An epoch has as many pairs as train: each once, in random order, or, with `pairs` "users", of
+    users drawn uniformly from those with train items, and one of their items, uniformly, both with
+    replacement (the sampler of LightGCN, arXiv 2002.02126).
     Negatives have probability proportional to popularity^exponent, with replacement; exponent 0 is
     uniform over all items. With `exclude_positives`, train items of the user are drawn again until
     none is left (so probabilities are restricted and renormalised per user). Extra positives are
-    train items of the user, uniform with replacement. `clock` (2,) int64, on the device, holds
+    train items of the user, uniform with replacement. Without negatives (0), those of a pair are
+    the items of the batch's other pairs. log_q (I,): log of the probability that one draw of a
+    negative gives an item. `clock` (2,) int64, on the device, holds
     epoch and step: a captured step finds there what to draw next.
     """
 
@@ -145,10 +153,14 @@ class Sampler:
         extra_positives: int,
         seed: int,
         device: torch.device,
+        pairs: str = "pairs",
     ) -> None:
-        self.seed, self.device = seed, device
-        popularity = train.item_counts().astype(np.float64)
-        q = popularity**exponent / np.sum(popularity**exponent)
+        self.seed, self.device, self.pairs = seed, device, pairs
+        if negatives:
+            weight = train.item_counts().astype(np.float64) ** exponent
+        else:
+            weight = item_odds(train, pairs)
+        q = weight / weight.sum()
         if exclude_positives and train.counts().max() >= np.count_nonzero(q):
             user = train.counts().argmax()
             raise ReclossError(
@@ -169,21 +181,33 @@ class Sampler:
             exclude_positives,
             torch.from_numpy(train.indptr()).to(device),
             torch.from_numpy(train.items).to(device),
+            torch.from_numpy(train.keys() if exclude_positives else np.zeros(0)).long().to(device),
         )
+        self._active = torch.from_numpy(np.flatnonzero(train.counts())).to(device)
         self._pairs = torch.from_numpy(np.stack([train.users, train.items]))
         # (nnz,) int32, in the order of the epoch; on the CPU too a copy, to be written to.
         self.users, self.items = self._pairs.to(device, copy=True)
         self.clock = torch.zeros(2, dtype=torch.int64, device=device)
 
     def start(self, epoch: int) -> None:
-        """Put the pairs in the order of the epoch and go to its first step."""
-        generator = stream(self.seed, "order", epoch)
-        order = torch.randperm(self._pairs.shape[1], generator=generator)
-        users, items = self._pairs[:, order]
+        """Make the pairs of the epoch and go to its first step."""
+        self.clock.copy_(torch.tensor([epoch, 0]))
+        users, items = self._drawn() if self.pairs == "users" else self._ordered(epoch)
         # In place: a captured step reads from these very tensors.
         self.users.copy_(users)
         self.items.copy_(items)
-        self.clock.copy_(torch.tensor([epoch, 0]))
+
+    def _ordered(self, epoch: int) -> tuple[Tensor, Tensor]:
+        generator = stream(self.seed, "order", epoch)
+        users, items = self._pairs[:, torch.randperm(self._pairs.shape[1], generator=generator)]
+        return users, items
+
+    def _drawn(self) -> tuple[Tensor, Tensor]:
+        key, first = seeds.derive(self.seed, "pairs"), self.draws.first
+        word = words(key, self.clock, len(self.users), 2)
+        users = self._active[(word[:, 0] * len(self._active)) >> 32]
+        offset = (word[:, 1] * (first[users + 1] - first[users])) >> 32
+        return users, self.draws.items[first[users] + offset]
 
     def draw(self, size: int) -> tuple[Tensor, Tensor]:
         """Return the users (size,) int64 of the step and their items: `draw`'s ids."""
@@ -194,6 +218,16 @@ class Sampler:
     def advance(self) -> None:
         """Go to the next step."""
         self.clock[1] += 1
+
+
+def item_odds(train: Interactions, pairs: str) -> np.ndarray:
+    """Return weights (I,) to which the odds that a pair of an epoch has an item are proportional.
+
+    Of every train pair alike, its number of users; of users drawn uniformly, and then one of their
+    items, the sum over its users of 1 / their number of items (derived).
+    """
+    weight = 1 / train.counts()[train.users] if pairs == "users" else None
+    return np.bincount(train.items, weight, minlength=train.n_items).astype(np.float64)
 
 
 def alias_table(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

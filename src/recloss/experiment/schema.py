@@ -150,6 +150,13 @@ def check_settings(loss: str, settings: dict[str, Any], where: str) -> None:
         if settings["l2"] == 0:
             raise ReclossError(f"{fault}; use score cosine, lambda 1, or l2 above 0")
         warnings.warn(f"{fault}: only a strong l2 holds it", stacklevel=2)
+    if settings["negatives_from"] == "batch":
+        check_in_batch(settings, where)
+    elif settings["mask_same"] != "none":
+        raise ReclossError(
+            f"{where}: mask_same {settings['mask_same']} is for negatives of the batch; use "
+            "negatives_from batch, or exclude_positives"
+        )
     if settings.get("correct_logq") and settings["exclude_positives"]:
         raise ReclossError(
             f"{where}: correct_logq needs one proposal q for all users, exclude_positives "
@@ -157,6 +164,17 @@ def check_settings(loss: str, settings: dict[str, Any], where: str) -> None:
         )
     if "prior" in settings:
         check_prior(settings["prior"], where)
+
+
+def check_in_batch(settings: dict[str, Any], where: str) -> None:
+    """Refuse what has no meaning for negatives that are the items of the batch's other pairs."""
+    fault = f"{where}: negatives_from batch"
+    if settings["exclude_positives"]:
+        raise ReclossError(f"{fault} draws nothing again: exclude_positives false, or mask_same")
+    if settings["negative_exponent"]:
+        raise ReclossError(f"{fault} takes items as pairs come: use negative_exponent 0")
+    if settings["batch_size"] == 1:
+        raise ReclossError(f"{fault}: a pair alone has no negative; use batch_size 2 or more")
 
 
 def check_prior(prior: dict[str, Any], where: str) -> None:

@@ -39,7 +39,7 @@ _WEYL = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 def check() -> None:
     """Raise what is wrong if the kernels cannot run here."""
-    uniform(0, torch.zeros(2, dtype=torch.int64), 1, 1)
+    words(0, torch.zeros(2, dtype=torch.int64), 1, 1)
 
 
 # Draws
@@ -155,19 +155,19 @@ def draw(draws: Draws, clock: Tensor, users: Tensor, items: Tensor, size: int) -
 
 
 @_jit
-def _uniform(out, key, clock):
+def _all_words(out, key, clock):
     rows, count = out.shape
     epoch, step = np.uint64(clock[0]), np.uint64(clock[1])
     for b in numba.prange(rows):
         words = _words(key, b, epoch, step, count)
         for k in range(count):
-            out[b, k] = np.float32(words[k] >> np.uint32(8)) * np.float32(2.0**-24)
+            out[b, k] = np.int64(words[k])
 
 
-def uniform(key: int, clock: Tensor, rows: int, count: int) -> Tensor:
-    """See `sampling.uniform`."""
-    out = torch.empty((rows, count))
-    _uniform(out.numpy(), np.uint64(key), clock.numpy())
+def words(key: int, clock: Tensor, rows: int, count: int) -> Tensor:
+    """See `sampling.words`."""
+    out = torch.empty((rows, count), dtype=torch.int64)
+    _all_words(out.numpy(), np.uint64(key), clock.numpy())
     return out
 
 

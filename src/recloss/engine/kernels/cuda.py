@@ -26,7 +26,7 @@ PARTS = 256  # partial sums of a norm
 
 def check() -> None:
     """Raise what is wrong if the kernels cannot run here."""
-    uniform(0, torch.zeros(2, dtype=torch.int64, device="cuda"), 1, 1)
+    words(0, torch.zeros(2, dtype=torch.int64, device="cuda"), 1, 1)
 
 
 # Draws
@@ -35,7 +35,7 @@ def check() -> None:
 @triton.jit
 def _word(key, row, k, count, attempt, clock):
     """Return the words k of a row of a step: `sampling.words`."""
-    quads = (count + 3) // 4
+    quads = tl.maximum((count + 3) // 4, 1)  # nothing to draw, nothing to divide by
     place, zeros = row * quads + k % quads, k * 0
     w0, w1, w2, w3 = tl.philox(
         key,
@@ -127,7 +127,7 @@ def draw(draws: Draws, clock: Tensor, users: Tensor, items: Tensor, size: int) -
     shape = (size, 1 + draws.negatives + draws.extra)
     ids = torch.empty(shape, dtype=torch.int32, device=clock.device)
     if size:
-        _draw[(size, triton.cdiv(max(draws.negatives, draws.extra), WORDS))](
+        _draw[(size, triton.cdiv(max(draws.negatives, draws.extra, 1), WORDS))](
             ids,
             clock,
             users,
@@ -150,18 +150,17 @@ def draw(draws: Draws, clock: Tensor, users: Tensor, items: Tensor, size: int) -
 
 
 @triton.jit
-def _uniform(out, key, clock, rows, count, BLOCK: tl.constexpr):
+def _all_words(out, key, clock, rows, count, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     word = _word(key, at // count, at % count, count, 0, clock)
-    number = (word >> 8).to(tl.int32).to(tl.float32) * (2.0**-24)
-    tl.store(out + at, number, mask=at < rows * count)
+    tl.store(out + at, word.to(tl.int64), mask=at < rows * count)
 
 
-def uniform(key: int, clock: Tensor, rows: int, count: int) -> Tensor:
-    """See `sampling.uniform`."""
-    out = torch.empty((rows, count), device=clock.device)
+def words(key: int, clock: Tensor, rows: int, count: int) -> Tensor:
+    """See `sampling.words`."""
+    out = torch.empty((rows, count), dtype=torch.int64, device=clock.device)
     if out.numel():
-        _uniform[(triton.cdiv(out.numel(), WORDS),)](out, key, clock, rows, count, BLOCK=WORDS)
+        _all_words[(triton.cdiv(out.numel(), WORDS),)](out, key, clock, rows, count, BLOCK=WORDS)
     return out
 
 
