@@ -97,6 +97,37 @@ def test_blocks_do_not_change_the_result(monkeypatch):
         assert np.array_equal(value, whole[name])
 
 
+def test_coverage_gini_and_popularity_by_hand():
+    # Five items, in 4, 0, 2, 1 and 1 of the lists, with 10, 3, 4, 2 and 0 train users.
+    lists, popularity = np.array([4, 0, 2, 1, 1]), np.array([10, 3, 4, 2, 0])
+    differences = abs(lists[:, None] - lists[None]).sum()  # Gini: their mean over twice the mean
+    assert ranking.concentration(lists, popularity) == pytest.approx(
+        {
+            "coverage@20": 4 / 5,
+            "gini@20": differences / 25 / (2 * 8 / 5),
+            "popularity@20": (4 * 10 + 2 * 4 + 1 * 2) / 8,
+        }
+    )
+    assert ranking.concentration(np.full(7, 3), np.ones(7))["gini@20"] == pytest.approx(0)
+
+
+def test_what_is_recommended_is_counted_over_the_top_20_of_users_with_test_items(monkeypatch):
+    # Items 0 to 19 are the top 20 of users 0 and 2; user 1, of the others, has no test item.
+    scores = np.array([np.arange(60, 0, -1), np.arange(60), np.arange(60, 0, -1)], float)
+    test = interactions([(0, 3), (2, 4)], 3, 60)
+    table = torch.tensor(scores, dtype=torch.float32)
+    for block in (60, 180):
+        monkeypatch.setattr(ranking, "BLOCK_VALUES", (block, block))
+        ranks = ranking.Ranking(test, [], CPU)
+        for _ in range(2):  # the second does not add to the first
+            ranks.per_user(lambda low, high: table[low:high].clone())
+        assert ranks.lists.tolist() == [2] * 20 + [0] * 40
+        found = ranks.recommended(np.arange(60))
+        assert found == pytest.approx(
+            {"coverage@20": 1 / 3, "gini@20": 2 / 3, "popularity@20": 9.5}
+        )
+
+
 @pytest.mark.mirror
 @pytest.mark.parametrize(
     ("name", "recall", "ndcg"), [("gowalla", 0.0416, 0.0317), ("yelp2018", 0.0124, 0.0101)]

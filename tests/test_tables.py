@@ -141,6 +141,21 @@ def test_an_ablation_says_what_each_step_changes():
     assert "+25.0%" in tables.ablations_display(table).to_html()
 
 
+def test_what_is_recommended_averages_seeds_and_skips_runs_that_do_not_say():
+    row = {"dataset": "d", "experiments": "main", "recall@20": 0.1, "gini@20": 0.5}
+    rows = [
+        row | {"loss": loss, "coverage@20": coverage, "popularity@20": 1000.0}
+        for loss, coverage in (("mine", 0.2), ("mine", 0.4), ("ccl", None))
+    ]
+    table = summaries.recommended_table(pd.DataFrame(rows))
+    assert table[["loss", "seeds"]].values.tolist() == [["mine", 2]]
+    assert table["coverage@20"][0] == pytest.approx(0.3)
+    html = tables.readable(tables.recommended_display(table)).to_html()
+    assert "30.0%" in html and "1,000" in html and "Gini@20" in html
+    old = pd.DataFrame(rows).drop(columns="gini@20")
+    assert summaries.recommended_table(old).empty
+
+
 def certificates():
     """Two cases of a statement that fails as printed and holds corrected, and our second form."""
     rows = [

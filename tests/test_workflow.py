@@ -141,7 +141,10 @@ def test_identities_of_the_losses_hold_through_the_workflow(tiny):
 
 def test_tables_and_figures_exist_in_every_format(tiny):
     results = tiny[0] / "results/tiny"
-    for table in (*("data", "main", "cost", "grid_lambda", "grid_lambda_eps"), *EXPERIMENTS):
+    for table in (
+        *("data", "main", "recommended", "cost", "grid_lambda", "grid_lambda_eps"),
+        *EXPERIMENTS,
+    ):
         assert len(pd.read_csv(results / f"tables/{table}.csv")) > 0
         assert "<table" in (results / f"tables/{table}.html").read_text()
         assert r"\toprule" in (results / f"tables/{table}.tex").read_text()
@@ -268,7 +271,15 @@ def test_the_papers_jobs_are_counted_exactly():
     # A point that several experiments ask for is one run: fewer than the sum.
     assert main + grid["mf"] * 0.8 < trained - inflation - reproduced < main + grid["mf"]
     assert datasets * (seeds + 1) < linear < datasets * (seeds + 1) + grid["linear"]
-    once = {"aggregate", "data_table", "main_table", "cost_table", "learning_curves", "report"}
+    once = {
+        "aggregate",
+        "data_table",
+        "main_table",
+        "cost_table",
+        "recommended_table",
+        "learning_curves",
+        "report",
+    }
     once |= {"debiasing", "bounds_table", "inflation_table", "published_table", "claims", "all"}
     once |= {"paper_table", "ablations_table"}
     expected = dict.fromkeys(once, 1)

@@ -264,13 +264,17 @@ class Trainer:
 
     def evaluate(self, on_test: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return users (n,) and their metrics on test or validation: `Ranking.per_user`."""
-        if on_test not in self._ranking:
-            make = ranking.on_test if on_test else ranking.on_validation
-            self._ranking[on_test] = make(self.split, self.device)
         with torch.no_grad():
             users, items = self.model()
             scores = dot_scores(users, items, ranks_by_cosine(self.settings))
-            return self._ranking[on_test].per_user(scores)
+            return self.ranking(on_test).per_user(scores)
+
+    def ranking(self, on_test: bool) -> Ranking:
+        """Return the ranking of test or validation, made once."""
+        if on_test not in self._ranking:
+            make = ranking.on_test if on_test else ranking.on_validation
+            self._ranking[on_test] = make(self.split, self.device)
+        return self._ranking[on_test]
 
     def run(self, checkpoint: Path | None = None, fingerprint: str = "") -> None:
         """Train to the end, from `checkpoint` if it holds this very run; leave the best tables.

@@ -166,6 +166,29 @@ rule truth_table:
         "../notebooks/truth.py.ipynb"
 
 
+rule recommended_table:
+    """Say what each model recommends: how many items, how evenly, how popular ones."""
+    input:
+        metrics=rules.aggregate.output.metrics,
+    output:
+        multiext("<results>/tables/recommended", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/recommended.html",
+            caption="../../report/captions/recommended.rst",
+            category="2 Main results",
+            labels={"result": "what is recommended", "format": "table"},
+        ),
+    log:
+        notebook="<logs>/notebooks/recommended.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=rendering("notebooks/recommended.py.ipynb"),
+    notebook:
+        "../notebooks/recommended.py.ipynb"
+
+
 rule learning_curves:
     """Show how the monitored metric rises with the epochs."""
     input:

@@ -33,6 +33,8 @@ NAMES = {
     "ndcg@20": "NDCG@20",
     "recall@50": "Recall@50",
     "ndcg@50": "NDCG@50",
+    "coverage@20": "Coverage@20",
+    "gini@20": "Gini@20",
     # settings
     "lambda": "λ",
     "eps": "ε",

@@ -95,6 +95,24 @@ def cost_table(metrics: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+RECOMMENDED = ("coverage@20", "gini@20", "popularity@20")
+
+
+def recommended_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per data set and model of what its top 20 hold, seeds averaged.
+
+    Runs of before these columns give no row.
+    """
+    keys = ["dataset", "backbone", "loss"]
+    if not set(RECOMMENDED) <= set(metrics):
+        return pd.DataFrame(columns=[*keys, "seeds", "recall@20", *RECOMMENDED])
+    runs = part_of(metrics, "main", "control").dropna(subset=list(RECOMMENDED))
+    groups = runs.groupby(keys, sort=False)
+    table = groups[["recall@20", *RECOMMENDED]].mean()
+    table.insert(0, "seeds", groups.size())
+    return table.reset_index()
+
+
 def certificates(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a row per data set, model, claimant and certificate: its worst value over all cases.
 

@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
     manifest, split = json.loads(a.manifest.read_text()), load_split(a.data)
     started, cpu = time.monotonic(), torch.device("cpu")
     scores = CONTROLS[a.control](split, a.seed)
-    users, values = on_test(split, cpu).per_user(scores)
+    ranking = on_test(split, cpu)
+    users, values = ranking.per_user(scores)
     seconds = time.monotonic() - started
     identity = record.identity(
         manifest, CONTROL, a.control, "base", a.seed, {}, code_hash(__name__)
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     metrics = record.metrics_of(
         identity,
         values,
+        ranking.recommended(split.train.item_counts()),
         "cpu",
         best_epoch=0,
         epochs=0,

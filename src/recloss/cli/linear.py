@@ -36,13 +36,14 @@ def run(arguments: argparse.Namespace) -> None:
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     fitted = linear.fit(a.model, split, settings, a.seed, device, say)
     trained = time.monotonic()
-    users, values, history = linear.evaluate(fitted, split, device)
+    users, values, recommended, history = linear.evaluate(fitted, split, device)
     identity = record.identity(
         manifest, LINEAR, a.model, a.variant, a.seed, settings, code_hash(__name__)
     )
     metrics = record.metrics_of(
         identity,
         values,
+        recommended,
         device.type,
         best_epoch=len(history),
         epochs=len(history),

@@ -75,10 +75,12 @@ def run(arguments: argparse.Namespace) -> None:
     text = json.dumps([identity, device.type], sort_keys=True)
     trainer.run(arguments.checkpoint, hashlib.sha256(text.encode()).hexdigest())
     users, values = trainer.evaluate(on_test=True)
+    recommended = trainer.ranking(on_test=True).recommended(trainer.split.train.item_counts())
     p = trainer.progress
     metrics = record.metrics_of(
         identity,
         values,
+        recommended,
         device.type,
         best_epoch=p.best_epoch,
         epochs=p.epoch,

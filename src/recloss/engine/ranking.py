@@ -17,6 +17,7 @@ from recloss.data.interactions import Interactions, Split
 from recloss.engine.device import kernels_for
 
 CUTOFFS = (20, 50)
+RECOMMENDED = 20  # items of the lists that `Ranking.recommended` describes
 METRICS = tuple(f"{metric}@{k}" for k in CUTOFFS for metric in ("recall", "ndcg"))
 BLOCK_VALUES = (2**24, 2**27)  # scores held at a time, on the host and on a GPU: 64 and 512 MB
 
@@ -90,6 +91,7 @@ class Ranking:
         self.test_keys = torch.from_numpy(test.keys()).to(device)
         self.masks = [Mask(pairs, device) for pairs in masked]
         self.device = device
+        self.lists = torch.zeros(test.n_items, dtype=torch.int64, device=device)
 
     def per_user(self, score_block: ScoreBlock) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the users with at least one test item, (n,) int32, and each metric of theirs.
@@ -98,7 +100,7 @@ class Ranking:
         that is written to. Metrics are those of `METRICS`, (n,) float32.
         """
         n_users, n_items = len(self.relevant), self.n_items
-        depth = min(max(CUTOFFS), n_items)
+        depth, self.lists = min(max(CUTOFFS), n_items), torch.zeros_like(self.lists)
         hits = torch.zeros((n_users, depth), dtype=torch.bool, device=self.device)
         block = block_users(n_items, self.device)
         for low in range(0, n_users, block):
@@ -109,6 +111,8 @@ class Ranking:
             for mask in self.masks:
                 mask.apply(scores, low)
             ranked = top_k(scores, depth)
+            judged = torch.from_numpy(self.relevant[low:high] > 0).to(self.device)
+            self.lists += ranked[judged, :RECOMMENDED].flatten().bincount(minlength=n_items)
             keys = torch.arange(low, high, device=self.device)[:, None] * n_items + ranked
             at = torch.searchsorted(self.test_keys, keys).clamp_(max=len(self.test_keys) - 1)
             hits[low:high] = self.test_keys[at] == keys
@@ -117,6 +121,26 @@ class Ranking:
         hits = hits.to(where)[torch.from_numpy(users).to(where)]
         relevant = torch.from_numpy(self.relevant[users]).to(where)
         return users.astype(np.int32), ranking_metrics(hits, relevant)
+
+    def recommended(self, popularity: np.ndarray) -> dict[str, float]:
+        """Describe the top 20 of the users that the last `per_user` judged: `concentration`."""
+        return concentration(self.lists.cpu().numpy(), popularity)
+
+
+def concentration(lists: np.ndarray, popularity: np.ndarray) -> dict[str, float]:
+    """Return what is recommended, from the number of lists that each item is in, (I,) integers.
+
+    coverage@20: the share of all items that are in some list; gini@20: the Gini coefficient of
+    `lists` over all items, 0 where all are in equally many, towards 1 where few fill them all;
+    popularity@20: the mean over recommended items of popularity (I,), their train users.
+    """
+    n, total = len(lists), lists.sum()
+    ranks = np.arange(1, n + 1)
+    return {
+        "coverage@20": float(np.count_nonzero(lists) / n),
+        "gini@20": float(((2 * ranks - n - 1) * np.sort(lists)).sum() / (n * total)),
+        "popularity@20": float((lists * popularity).sum() / total),
+    }
 
 
 def on_test(split: Split, device: torch.device) -> Ranking:

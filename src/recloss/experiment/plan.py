@@ -42,9 +42,15 @@ def memory_mb(counts: dict[str, int], model: str, settings: dict[str, Any]) -> i
     elif model == "ials":
         own = 8 * tables + 16 * SYSTEM_VALUES
     else:
-        own = 24 * tables + 40 * settings["batch_size"] * settings["negatives"]
+        own = 24 * tables + 40 * settings["batch_size"] * _negatives(settings)
     pairs = 32 * counts["n_train"]
     return 100 * math.ceil(LIBRARIES_MB / 100 + EVALUATION_MB / 100 + (own + pairs) / 1e8)
+
+
+def _negatives(settings: dict[str, Any]) -> int:
+    """Return the scores of negatives that a pair has, within one."""
+    in_batch = settings["negatives_from"] == "batch"
+    return settings["batch_size" if in_batch else "negatives"]
 
 
 def counts_of(entry: dict[str, Any]) -> dict[str, int]:
@@ -157,8 +163,8 @@ def _time_lines(
                 measured[shape] = measure_linear(c, run)
             seconds += measured[shape]
             continue
-        shape = (run.dataset, run.backbone, s.get("layers"))
-        shape += (s["batch_size"], s["negatives"], s["dim"], s["score"])
+        shape = (run.dataset, run.backbone, s.get("layers"), s["batch_size"], _negatives(s))
+        shape += (s["dim"], s["score"], s["negatives_from"], s["mask_same"])
         if shape not in measured:
             measured[shape] = measure(c, run, device)
         step, evaluation = measured[shape]

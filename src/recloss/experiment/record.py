@@ -83,6 +83,7 @@ def identity(
 def metrics_of(
     identity: dict[str, Any],
     values: dict[str, np.ndarray],
+    recommended: dict[str, float],
     device: str,
     *,
     best_epoch: int,
@@ -94,13 +95,14 @@ def metrics_of(
 ) -> dict[str, Any]:
     """Return what metrics.json says of a run: what it is, how good, at what cost, made with what.
 
-    values: those of `ranking.Ranking.per_user`; device: its type.
+    values: those of `ranking.Ranking.per_user`; recommended: its `recommended`; device: its type.
     """
     users = len(next(iter(values.values())))
     return (
         identity
         | {"best_epoch": best_epoch, "epochs": epochs, "n_test_users": users}
         | means(values)
+        | recommended
         | {
             "train_seconds": round(train_seconds, 3),
             "eval_seconds": round(eval_seconds, 3),

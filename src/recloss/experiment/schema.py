@@ -150,9 +150,9 @@ def check_settings(loss: str, settings: dict[str, Any], where: str) -> None:
         if settings["l2"] == 0:
             raise ReclossError(f"{fault}; use score cosine, lambda 1, or l2 above 0")
         warnings.warn(f"{fault}: only a strong l2 holds it", stacklevel=2)
-    if settings["negatives_from"] == "batch":
+    if settings.get("negatives_from") == "batch":
         check_in_batch(settings, where)
-    elif settings["mask_same"] != "none":
+    elif settings.get("mask_same", "none") != "none":
         raise ReclossError(
             f"{where}: mask_same {settings['mask_same']} is for negatives of the batch; use "
             "negatives_from batch, or exclude_positives"

@@ -59,13 +59,15 @@ def fit(
 
 def evaluate(
     fitted: Fitted, split: Split, device: torch.device
-) -> tuple[np.ndarray, dict[str, np.ndarray], list[dict[str, Any]]]:
-    """Return users and their metrics on test (`Ranking.per_user`), and the completed history.
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, float], list[dict[str, Any]]]:
+    """Return `Ranking.per_user` and `Ranking.recommended` on test, and the completed history.
 
     As for a loss, the history has the metrics that settings may be picked by: on validation where
     there is one, else on test.
     """
-    users, values = on_test(split, device).per_user(fitted.scores)
+    ranking = on_test(split, device)
+    users, values = ranking.per_user(fitted.scores)
+    recommended = ranking.recommended(split.train.item_counts())
     picked = values
     if len(split.valid.users):
         picked = on_validation(split, device).per_user(fitted.scores)[1]
@@ -74,4 +76,4 @@ def evaluate(
         for row in fitted.history
     ]
     history[-1] |= means(picked)
-    return users, values, history
+    return users, values, recommended, history

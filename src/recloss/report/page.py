@@ -187,7 +187,7 @@ def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
     tables = ["claims", "main", *grids, *(name for name in optional if optional[name])]
     drawn = [name for name in ("tuning", "ablations", "bounds", "truth") if optional[name]]
     curves = ["learning_curves"] if config["losses"] else []
-    return [*tables, "cost", "data"], ["main", *grids, *drawn, *curves]
+    return [*tables, "recommended", "cost", "data"], ["main", *grids, *drawn, *curves]
 
 
 def claims_of(results: Path) -> list[dict[str, Any]]:
@@ -223,6 +223,8 @@ def render(config: dict[str, Any], results: Path, template: Path) -> str:
     """
     metrics = pd.read_csv(results / "metrics.csv")
     tables, figures = contents(config)
+    if "coverage@20" not in metrics:  # runs of before that column
+        tables.remove("recommended")
     rows, bounds = (results / "tables" / f"{name}.csv" for name in ("debiasing", "bounds"))
     jinja = environment(template)
     jinja.filters["table"] = lambda name: (results / "tables" / f"{name}.html").read_text()

@@ -101,6 +101,13 @@ def cost_display(table: pd.DataFrame) -> Styler:
     return of_models(table).rename(columns=names).style.hide(axis="index").format(numbers)
 
 
+def recommended_display(table: pd.DataFrame) -> Styler:
+    """Return what is recommended for readers (`summaries.recommended_table`)."""
+    shown = of_models(table).rename(columns={"popularity@20": "train users of an item"})
+    formats = {"recall@20": "{:.4f}", "coverage@20": "{:.1%}", "gini@20": "{:.3f}"}
+    return shown.style.hide(axis="index").format(formats | {"train users of an item": "{:,.0f}"})
+
+
 def certificates_display(table: pd.DataFrame) -> Styler:
     """Return the certificates for readers; what fails is bold."""
     shown = table.rename(columns={"worst": "worst value", "value": "of what"})
