@@ -115,6 +115,9 @@ def test_the_memory_of_the_plan_is_enough_and_not_three_times_too_much():
     for model, peak in (("mine_plus", 901), ("ials", 1081), ("ease", 7150)):  # of metrics.json
         needed = plan.memory_mb(counts, model, settings_for(gowalla, "gowalla", model))
         assert peak <= needed < 3 * peak
+    for backbone, peak in (("lightgcn", 997), ("ngcf", 1658)):  # three steps, one evaluation
+        settings = settings_for(gowalla, "gowalla", "bpr", backbone)
+        assert peak <= plan.memory_mb(counts, "bpr", settings, backbone) < 2 * peak
 
 
 def test_without_a_gpu_the_plan_names_smaller_experiments(tmp_path):

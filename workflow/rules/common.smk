@@ -119,7 +119,7 @@ def training_memory(wildcards, input):
     with open(input.manifest) as file:
         manifest = json.load(file)
     run = training_run(wildcards)
-    return plan.memory_mb(manifest, run.loss, run.settings)
+    return plan.memory_mb(manifest, run.loss, run.settings, run.backbone)
 
 
 def certified_models(wildcards):
