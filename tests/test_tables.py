@@ -145,7 +145,8 @@ def test_an_ablation_says_what_each_step_changes():
 
 
 def test_what_is_recommended_averages_seeds_and_skips_runs_that_do_not_say():
-    row = {"dataset": "d", "experiments": "main", "recall@20": 0.1, "gini@20": 0.5}
+    row = {"dataset": "d", "backbone": "mf", "experiments": "main", "recall@20": 0.1}
+    row["gini@20"] = 0.5
     rows = [
         row | {"loss": loss, "coverage@20": coverage, "popularity@20": 1000.0}
         for loss, coverage in (("mine", 0.2), ("mine", 0.4), ("ccl", None))

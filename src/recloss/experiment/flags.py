@@ -71,9 +71,10 @@ def settings_from_flags(
     for name, value in given.items():
         if name not in nodes:
             linear = backbone_of(model) == LINEAR
+            on = "" if linear or backbone == BACKBONE else f" on {backbone}"
             own = nodes if linear else backbone_schema(backbone) | loss_schema(model)
             raise ReclossError(
-                f"--{name.replace('_', '-')}: {model}{'' if linear else f' on {backbone}'} has no "
+                f"--{name.replace('_', '-')}: {model}{on} has no "
                 f"such setting; its own are: {', '.join(own) or 'none'}"
             )
         check_setting(f"--{name.replace('_', '-')}", nodes[name], value)
