@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.gowalla import epochs, evaluation, startup
+from benchmarks.graph import lightgcn, propagation
 from benchmarks.ials import ials
 from benchmarks.race import SETTINGS, devices
 from benchmarks.step import step
@@ -21,6 +22,8 @@ PARTS = {
     "startup": startup,
     "epochs": epochs,
     "ials": ials,
+    "propagation": propagation,
+    "lightgcn": lightgcn,
 }
 
 

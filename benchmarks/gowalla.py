@@ -19,7 +19,13 @@ from recloss.engine.ranking import block_users
 from recloss.files import ReclossError
 from recloss.train import Trainer
 
-PEER_WORK = (("ccl", 800), ("bpr", 800), ("bpr", 1))  # SimpleX's loss, and BPR
+# SimpleX's loss, and BPR; at last with LightGCN's propagation, in the batches of its authors.
+PEER_WORK = (
+    ("mf", "ccl", {"negatives": 800}),
+    ("mf", "bpr", {"negatives": 800}),
+    ("mf", "bpr", {"negatives": 1}),
+    ("lightgcn", "bpr", {"negatives": 1, "batch_size": 2048, "score": "dot", "layers": 3}),
+)
 
 
 def gowalla(arguments: argparse.Namespace) -> Split:
@@ -77,12 +83,13 @@ def epochs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """
     rows, parts = [], gowalla(arguments)
     for device in devices():
-        for loss, negatives in PEER_WORK:
-            settings = settings_of(loss, negatives=negatives, exclude_positives=True)
-            steps = Steps(Trainer(parts, loss, settings, 0, device))
+        for backbone, loss, changes in PEER_WORK:
+            settings = settings_of(loss, exclude_positives=True, **changes)
+            steps = Steps(Trainer(parts, loss, settings, 0, device, backbone=backbone))
             seconds = race({"ours": timed(steps, 5, device)}, arguments.rounds)["ours"]
             for key in ("median", "low", "high"):
                 seconds[key] *= steps.trainer.steps
-            row = {"device": device.type, "name": loss, "negatives": negatives}
+            row = {"device": device.type, "backbone": backbone, "name": loss}
+            row["negatives"] = settings["negatives"]
             rows.append(row | {"seconds": seconds})
     return rows

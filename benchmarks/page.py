@@ -53,6 +53,17 @@ def summary(parts: dict[str, dict[str, Any]]) -> dict[str, float]:
             for dim in IALS_DIMS
         ],
         "first_step_seconds_cpu": [median("startup", device="cpu")],
+        "lightgcn_step_vs_field": [
+            median("lightgcn", device=device, name="field")
+            / median("lightgcn", device=device, name="ours")
+            for device in ("cpu", "cuda")
+        ],
+        "propagation_over_floor": [
+            median("propagation", device=device, name="ours")
+            / median("propagation", device=device, name=floor)
+            for device in ("cpu", "cuda")
+            for floor in ("floor, memory", "floor, cache")
+        ],
     }
     ratios = {}
     for name, values in candidates.items():

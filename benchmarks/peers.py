@@ -9,7 +9,8 @@ data and building samplers and model are not timed, and nothing is evaluated. An
 extrapolated: median step x steps per epoch.
 
 With N negatives per positive the peers are SimpleX, BPR, and BPR with one negative, as it is
-mostly used. A step always holds `--batch-size` positives; every batch is checked for that.
+mostly used; and LightGCN of three layers with one negative. A step always holds `--batch-size`
+positives, of LightGCN 2048; every batch is checked for that.
 """
 
 import argparse
@@ -36,6 +37,7 @@ DATASET = "peers"
 # A gamma of 1 makes SimpleX plain matrix factorisation: the user's vector alone, without the mean
 # of the history. RecBole still computes that mean, so the shortest history is the cheapest.
 PLAIN_SIMPLEX = {"gamma": 1.0, "aggregator": "mean", "history_len": 1}
+LIGHTGCN_BATCH = 2048  # positives per step, as its authors train it
 
 
 class PeerError(Exception):
@@ -52,15 +54,16 @@ def main() -> None:
         ) from None
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         interactions = write_interactions(args.data / "train.txt", Path(folder))
-        if interactions // args.batch_size < WARM_UP_STEPS + args.steps:
+        largest = max(args.batch_size, LIGHTGCN_BATCH)
+        if interactions // largest < WARM_UP_STEPS + args.steps:
             raise PeerError(
                 f"{interactions} interactions are too few for {WARM_UP_STEPS + args.steps} steps"
-                f" of {args.batch_size}; lower --batch-size or --steps"
+                f" of {largest}; lower --batch-size or --steps"
             )
         peers = [
             {"name": f"RecBole {model}", "version": versions["recbole"]}
-            | in_child(measure, model, negatives, settings, folder, interactions, args)
-            for model, negatives, settings in plan(args.negatives)
+            | in_child(measure, model, negatives, positives, settings, folder, interactions, args)
+            for model, negatives, positives, settings in plan(args.negatives, args.batch_size)
         ]
     write_json(
         args.out,
@@ -95,10 +98,13 @@ def positive(text: str) -> int:
     return value
 
 
-def plan(negatives: int) -> list[tuple[str, int, dict[str, Any]]]:
-    """Return model, negatives per positive and settings of each row to measure."""
-    rows: list[tuple[str, int, dict[str, Any]]] = [("SimpleX", negatives, PLAIN_SIMPLEX)]
-    return rows + [("BPR", count, {}) for count in sorted({negatives, 1}, reverse=True)]
+def plan(negatives: int, positives: int) -> list[tuple[str, int, int, dict[str, Any]]]:
+    """Return model, negatives per positive, positives and settings of each row to measure."""
+    rows: list[tuple[str, int, int, dict[str, Any]]] = [
+        ("SimpleX", negatives, positives, PLAIN_SIMPLEX)
+    ]
+    rows += [("BPR", count, positives, {}) for count in sorted({negatives, 1}, reverse=True)]
+    return [*rows, ("LightGCN", 1, LIGHTGCN_BATCH, {"n_layers": 3, "reg_weight": 1e-4})]
 
 
 def write_interactions(train: Path, folder: Path) -> int:
@@ -135,6 +141,7 @@ def in_child(function: Any, *arguments: Any) -> Any:
 def measure(
     model_name: str,
     negatives: int,
+    positives: int,
     settings: dict[str, Any],
     folder: str,
     interactions: int,
@@ -152,7 +159,7 @@ def measure(
     torch.set_num_threads(args.threads)
     settings = settings | {
         # RecBole counts rows, one a negative: it divides this by the negatives for its positives.
-        "train_batch_size": args.batch_size * negatives,
+        "train_batch_size": positives * negatives,
         "train_neg_sample_args": {"distribution": "uniform", "sample_num": negatives},
         "embedding_size": args.dim,
     }
@@ -177,7 +184,7 @@ def measure(
     trainer = get_trainer(config["MODEL_TYPE"], model_name)(config, model)
 
     seconds: list[float] = []
-    batches = timed(loader, WARM_UP_STEPS + args.steps, args.batch_size, negatives, seconds)
+    batches = timed(loader, WARM_UP_STEPS + args.steps, positives, negatives, seconds)
     # Saved, its checkpoint could not be read back: torch no longer unpickles such files.
     trainer.fit(batches, saved=False, verbose=False)
 
@@ -186,7 +193,7 @@ def measure(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "negatives": negatives,
-        "batch_size": args.batch_size,
+        "batch_size": positives,
         "dim": args.dim,
         "settings": settings,
         "steps_measured": len(measured),

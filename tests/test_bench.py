@@ -54,6 +54,8 @@ def test_every_part_is_measured_and_shown(arguments, tmp_path):
         "slowest_loss_over_mine_plus",
         "ials_over_irspack",
         "first_step_seconds_cpu",
+        "lightgcn_step_vs_field",
+        "propagation_over_floor",
     }
     assert set(ratios) | {"peak_extra_mb"} == expected  # a step this small may take no new page
     figure = tmp_path / "growth.svg"
