@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.gowalla import epochs, evaluation, startup
 from benchmarks.graph import lightgcn, propagation
 from benchmarks.ials import ials
+from benchmarks.in_batch import in_batch
 from benchmarks.race import SETTINGS, devices
 from benchmarks.step import step
 from benchmarks.variation import every_loss, growth
@@ -16,6 +17,7 @@ from recloss.files import ReclossError, write_json
 
 PARTS = {
     "step": step,
+    "in_batch": in_batch,
     "losses": every_loss,
     "evaluation": evaluation,
     "growth": growth,

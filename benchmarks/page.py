@@ -28,6 +28,10 @@ def summary(parts: dict[str, dict[str, Any]]) -> dict[str, float]:
             for tables in SHAPES
         ]
 
+    def in_batch_ratio(device: str) -> float:
+        field, ours = (median("in_batch", device=device, name=name) for name in ("field", "ours"))
+        return field / ours
+
     def evaluation_ratio(device: str) -> float:
         ours, product = (
             median("evaluation", device=device, name=name) for name in ("ours", "product")
@@ -40,6 +44,8 @@ def summary(parts: dict[str, dict[str, Any]]) -> dict[str, float]:
         "cpu_step_vs_tuned_torch": step_ratios("cpu", "tuned", "ours"),
         "cuda_step_vs_field": step_ratios("cuda", "field", "ours"),
         "cuda_step_over_floor": step_ratios("cuda", "ours", "floor"),
+        "cpu_in_batch_step_vs_field": [in_batch_ratio("cpu")],
+        "cuda_in_batch_step_vs_field": [in_batch_ratio("cuda")],
         "peak_extra_mb": [row["peak_extra_mb"] for row in rows if row.get("peak_extra_mb")],
         "eval_over_matmul_cpu": [evaluation_ratio("cpu")],
         "eval_over_matmul_cuda": [evaluation_ratio("cuda")],

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import REPO
 
-from benchmarks import gowalla, ials, page, race, variation
+from benchmarks import gowalla, ials, in_batch, page, race, variation
 from benchmarks.__main__ import PARTS
 from recloss.experiment import plan
 from recloss.files import ReclossError
@@ -22,6 +22,7 @@ def arguments(tmp_path, small_split, monkeypatch):
     """Small shapes, and the small data set in Gowalla's place."""
     for name, value in {"batch_size": 32, "negatives": 8, "dim": 4}.items():
         monkeypatch.setitem(race.SETTINGS, name, value)
+    monkeypatch.setattr(in_batch, "BATCH", 32)
     growth = {"negatives": (4, 8), "dim": (4, 20), "interactions": (100, 200)}
     monkeypatch.setattr(variation, "GROWTH", growth)
     for module in (ials, page):
@@ -49,6 +50,7 @@ def test_every_part_is_measured_and_shown(arguments, tmp_path):
     expected = {
         "cpu_step_vs_field",
         "cpu_step_vs_tuned_torch",
+        "cpu_in_batch_step_vs_field",
         "peak_extra_mb",
         "eval_over_matmul_cpu",
         "slowest_loss_over_mine_plus",

@@ -25,7 +25,16 @@ try:
 except ReclossError as error:
     raise WorkflowError(str(error))
 
-BENCHMARKS = ["step", "losses", "evaluation", "growth", "startup", "epochs", "ials"]
+BENCHMARKS = [
+    "step",
+    "in_batch",
+    "losses",
+    "evaluation",
+    "growth",
+    "startup",
+    "epochs",
+    "ials",
+]
 TRIALS = list(runs.trial_runs(config))
 RUNS = {run.path: run for run in [*TRIALS, *runs.every_run(config)]}
 CONTROLS = {run.path: run for run in runs.control_runs(config)}
