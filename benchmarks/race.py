@@ -83,7 +83,9 @@ def counts_of(name: str) -> dict[str, int]:
 
 def settings_of(loss: str, **changes: Any) -> dict[str, Any]:
     """Return the settings of a loss: the schema's defaults, the benchmark's shape, `changes`."""
-    return default_settings(loss) | SETTINGS | changes
+    defaults = default_settings(loss)
+    prior = {"prior": plan.ANY_PRIOR} if "prior" in defaults else {}
+    return defaults | SETTINGS | prior | changes
 
 
 def trainer_of(

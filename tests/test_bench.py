@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import REPO
 
-from benchmarks import gowalla, ials, in_batch, page, race, variation
+from benchmarks import gowalla, graph, ials, in_batch, page, race, variation
 from benchmarks.__main__ import PARTS
 from recloss.experiment import plan
 from recloss.files import ReclossError
@@ -23,6 +23,8 @@ def arguments(tmp_path, small_split, monkeypatch):
     for name, value in {"batch_size": 32, "negatives": 8, "dim": 4}.items():
         monkeypatch.setitem(race.SETTINGS, name, value)
     monkeypatch.setattr(in_batch, "BATCH", 32)
+    for changes in (graph.LIGHTGCN, gowalla.PEER_WORK[-1][2]):
+        monkeypatch.setitem(changes, "batch_size", 32)
     growth = {"negatives": (4, 8), "dim": (4, 20), "interactions": (100, 200)}
     monkeypatch.setattr(variation, "GROWTH", growth)
     for module in (ials, page):

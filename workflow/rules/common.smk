@@ -34,6 +34,8 @@ BENCHMARKS = [
     "startup",
     "epochs",
     "ials",
+    "propagation",
+    "lightgcn",
 ]
 TRIALS = list(runs.trial_runs(config))
 RUNS = {run.path: run for run in [*TRIALS, *runs.every_run(config)]}
