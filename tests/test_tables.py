@@ -277,3 +277,7 @@ def test_a_loss_that_takes_its_prior_from_the_truth_is_measured_too():
     assert run.settings["prior"] == {"rule": "truth"}
     counts = {"n_users": 40, "n_items": 30, "n_train": 100}
     assert min(plan.measure(counts, run, torch.device("cpu"))) > 0
+    # Random pairs may give a user more of them than there are items.
+    run.settings["prior"] = {"rule": "more", "k": 0}
+    few = {"n_users": 2, "n_items": 3, "n_train": 4}
+    assert min(plan.measure(few, run, torch.device("cpu"))) > 0
