@@ -434,7 +434,7 @@ def test_gpu_jobs_run_one_at_a_time_under_the_default_profile(tmp_path):
 
 def test_every_trained_loss_beats_popularity_which_beats_chance(tmp_path):
     folder = clone(tmp_path / "clone")
-    quick = ["--config", "seeds=[0]", "grids=[]"]
+    quick = ["--config", "seeds=[0]", "grids=[]", "ablations=[]"]
     target = "results/demo/metrics.csv"
     snakemake(folder, "--configfile", "config/demo.yaml", *quick, "--", target)
     metrics = pd.read_csv(folder / target).set_index("loss")["recall@20"]
@@ -448,7 +448,7 @@ def test_every_trained_loss_beats_popularity_which_beats_chance(tmp_path):
 def test_real_gowalla_from_the_mirror(mirror, tmp_path):
     folder = clone(tmp_path / "clone")
     small = {"losses": ["mine_plus", "infonce"], "grids": [], "device": "cpu", "linear": []}
-    small |= {"inflation": {"losses": []}, "reproduce": {"names": []}}
+    small |= {"inflation": {"losses": []}, "reproduce": {"names": []}, "ablations": []}
     small |= {"model_seeds": {"infonce": [0], "mine_plus": [0]}}
     small["settings"] = {"max_epochs": 2, "negatives": 64, "learning_rate": 5.0e-3}
     (folder / "small.yaml").write_text(yaml.safe_dump(small))
