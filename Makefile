@@ -58,4 +58,4 @@ lock: pyproject.toml
 
 docs: $(INSTALLED)
 	$(RUN) recloss reference docs/configuration.md
-	$(RUN) recloss findings results/published README.md docs/reference-run.md
+	$(RUN) recloss findings results/published README.md docs/reference-run.md docs/backbones.md

@@ -16,6 +16,7 @@ pathvars:
     results=f"results/{config['run']}",
     logs=f"logs/{config['run']}",
     benchmarks=f"logs/{config['run']}/benchmarks",
+    published=f"results/published/{config['run']}",
 
 
 wildcard_constraints:

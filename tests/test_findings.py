@@ -63,9 +63,26 @@ def test_models_come_best_first_and_readings_with_their_distance(published):
 
 
 def test_a_page_keeps_what_stands_outside_its_marks(published):
-    page = "# Title\n\n<!-- findings: models -->\nold\n<!-- end -->\n\nEnd.\n"
-    text = findings.write(page, published)
+    mark = f"<!-- findings: {published.name} models -->"
+    page = f"# Title\n\n{mark}\nold\n<!-- end -->\n\nEnd.\n"
+    text = findings.write(page, published.parent)
     assert text == page.replace("old", f"\n{findings.models(published)}")
-    assert findings.write(text, published) == text
+    assert findings.write(text, published.parent) == text
     with pytest.raises(ReclossError, match="no findings 'modles'; known: claims, paper"):
-        findings.write(page.replace("models", "modles"), published)
+        findings.write(page.replace("models", "modles"), published.parent)
+
+
+def test_a_grid_has_a_column_for_each_value_and_a_row_for_each_model(published):
+    model = {"dataset": "gowalla", "backbone": "mf", "loss": "mine_plus", "seed": 0}
+    model |= {"ndcg@20": 0.1, "recall@50": 0.3, "ndcg@50": 0.2}
+    values = [(1.2, 0.5, 0.18), (0.9, 0.5, 0.19), (0.9, 0.5, 0.17), (1.2, 1.0, 0.2)]
+    rows = [
+        model | {"lambda": x, "negative_exponent": beta, "recall@20": value}
+        for x, beta, value in values
+    ]
+    pd.DataFrame(rows).to_csv(published / "tables/grid_lambda.csv", index=False)
+    page = f"<!-- findings: {published.name} grid_lambda -->\n<!-- end -->\n"
+    lines = findings.write(page, published.parent).splitlines()
+    assert lines[2] == "| data set | model | negative exponent | λ 0.9 | λ 1.2 |"
+    assert lines[4] == "| Gowalla | MINE+ | 0.5 | **.1800** | **.1800** |"
+    assert lines[5] == "| Gowalla | MINE+ | 1.0 |  | **.2000** |"

@@ -322,7 +322,7 @@ def test_a_published_run_is_rendered_without_training(tiny, tmp_path):
     printed = snakemake(other, "published_report")
     assert "Plan of" not in printed
     assert "1 of 1 steps" in printed
-    reports = [folder / "results/tiny/report.html", other / "results/published/report.html"]
+    reports = [folder / "results/tiny/report.html", other / "results/published/tiny/report.html"]
     tails = [
         report.read_text().split("</header>")[1].split("Provenance</h2>")[0] for report in reports
     ]
@@ -338,7 +338,9 @@ def test_published_runs_are_taken_up_where_they_are_the_same(tiny, tmp_path):
     changed.write_text(yaml.safe_dump({"loss_settings": {"debiased_ccl": {"margin": 0.3}}}))
     call = ["--configfile", TINY, changed]
     printed = snakemake(other, *call, "--", "restore")
-    assert "18 of 20 runs taken from results/published; 2 of other settings" in printed, printed
+    assert "18 of 20 runs taken from results/published/tiny; 2 of other settings" in printed, (
+        printed
+    )
     left = jobs(snakemake(other, "-n", *call))
     assert left["train"] == 2
     assert "linear" not in left and "control" not in left

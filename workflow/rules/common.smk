@@ -274,6 +274,12 @@ def measuring():
     return digest.hexdigest()[:16]
 
 
+def published_reports():
+    """The reports of the runs in results/published."""
+    found = sorted(Path("results/published").glob("*/config.yaml"))
+    return [str(path.with_name("report.html")) for path in found]
+
+
 def folder_hash(folder):
     """Content of a folder but for its report, whose change renders it again."""
     digest = hashlib.sha256()

@@ -1,7 +1,7 @@
-"""The report: one self-contained HTML file; and the reference run, of which the tidy part is committed.
+"""The report: one self-contained HTML file; and reference runs, of which the tidy part is committed.
 
 REQUIRED INPUTS: every table and figure, metrics.csv.
-OUTPUTS: <results>/report.html; results/published.
+OUTPUTS: <results>/report.html; <published>.
 """
 
 
@@ -27,7 +27,7 @@ rule report:
 
 
 rule publish:
-    """Copy tidy results to results/published, small enough to commit."""
+    """Copy tidy results to results/published/RUN, small enough to commit."""
     input:
         table_files("csv", "html"),
         figure_files(),
@@ -37,9 +37,9 @@ rule publish:
         metrics=rules.aggregate.output.metrics,
         history=rules.aggregate.output.history,
     output:
-        config="results/published/config.yaml",
-        metrics="results/published/metrics.csv",
-        history="results/published/history.csv",
+        config="<published>/config.yaml",
+        metrics="<published>/metrics.csv",
+        history="<published>/history.csv",
     log:
         "<logs>/publish.log",
     localrule: True
@@ -52,7 +52,7 @@ rule publish:
 
 
 rule restore:
-    """Take the runs of results/published that this experiment asks for as its own, to go on."""
+    """Take the published runs of this experiment that are still the same as its own, to go on."""
     input:
         collect(
             rules.split.output.manifest,
@@ -65,6 +65,7 @@ rule restore:
     conda:
         "../../envs/recloss.yaml"
     params:
+        published=f"results/published/{config['run']}",
         runs=wanted_runs(),
         judged=judged_by_vectors(),
     script:
@@ -72,18 +73,25 @@ rule restore:
 
 
 rule published_report:
-    """Render the report of the reference run from what is committed of it; nothing is trained."""
+    """Render the reports of the reference runs from what is committed; nothing is trained."""
+    input:
+        published_reports(),
+    localrule: True
+
+
+rule one_published_report:
+    """Render the report of a reference run."""
 
     # No input: what is committed is no output of a rule, or another configuration would remake it.
     output:
-        "results/published/report.html",
+        "results/published/{run}/report.html",
     log:
-        "logs/published/report.log",
+        "logs/published/{run}.log",
     localrule: True
     conda:
         "../../envs/recloss.yaml"
     params:
-        content=folder_hash("results/published"),
+        content=lambda wildcards: folder_hash(f"results/published/{wildcards.run}"),
         code=rendering("scripts/report.py"),
         template=template_hash("report/report.html.j2"),
     script:

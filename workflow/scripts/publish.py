@@ -1,4 +1,4 @@
-"""Copy the tidy results of the experiment to results/published."""
+"""Copy the tidy results of the experiment to results/published/RUN."""
 
 import shutil
 import sys

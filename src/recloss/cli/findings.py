@@ -1,4 +1,4 @@
-"""Make the tables of findings in Markdown pages anew, from a published run."""
+"""Make the tables of findings in Markdown pages anew, from the published runs."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from recloss.report.findings import write
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `recloss findings`."""
-    parser.add_argument("published", type=Path, help="folder of the run, as results/published")
+    parser.add_argument("published", type=Path, help="folder of the runs, as results/published")
     parser.add_argument("pages", type=Path, nargs="+", help="Markdown files with marks")
 
 

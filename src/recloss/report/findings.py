@@ -1,4 +1,4 @@
-"""What a published run found, as Markdown tables, and the pages that have them."""
+"""What published runs found, as Markdown tables, and the pages that have them."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,8 @@ from recloss.analysis.names import header, model_name, name_of, place_name
 from recloss.files import ReclossError
 
 METRICS = ("recall@20", "ndcg@20")
-MARK = re.compile(r"(<!-- findings: (\w+) -->\n).*?(<!-- end -->)", re.S)
+KEYS = ("dataset", "backbone", "loss", "seed", *METRICS, "recall@50", "ndcg@50")  # of a grid
+MARK = re.compile(r"(<!-- findings: (\w+) (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def _markdown(columns: list[str], rows: list[list[str]]) -> str:
@@ -89,23 +90,63 @@ def readings(published: Path) -> str:
     return _markdown(columns, rows)
 
 
+def grid(published: Path, name: str) -> str:
+    """Return Recall@20 over a grid: a column per value of its first setting, the best bold.
+
+    A row per model and value of the second setting, if there is one.
+    """
+    points = pd.read_csv(published / "tables" / f"grid_{name}.csv")
+    over, *second = [key for key in points if key not in KEYS]
+    keys = ["dataset", "backbone", "loss", *second]
+    values = points.pivot_table("recall@20", keys, over, sort=False).sort_index(axis=1)
+    rows = []
+    for key, row in values.iterrows():
+        cells = [name_of(key[0]), model_name(key[2], key[1]), *map(str, key[3:])]
+        best = row.max()
+        rows.append(cells + [f"**{_value(x)}**" if x == best else _value(x) for x in row])
+    names = [f"{header(over)} {value:g}" for value in values.columns]
+    return _markdown(["data set", "model", *map(header, second), *names], rows)
+
+
+def recommended(published: Path) -> str:
+    """Return what each model recommends: coverage, Gini and popularity of its top 20."""
+    table = pd.read_csv(published / "tables" / "recommended.csv")
+    rows = [
+        [
+            *(name_of(row["dataset"]), model_name(row["loss"], row["backbone"])),
+            *(_value(row["recall@20"]), f"{row['coverage@20']:.1%}", f"{row['gini@20']:.3f}"),
+            f"{row['popularity@20']:,.0f}",
+        ]
+        for row in table.to_dict("records")
+    ]
+    names = map(header, ("recall@20", "coverage@20", "gini@20"))
+    return _markdown(["data set", "model", *names, "train users of an item"], rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "claims": claims,
     "paper": paper,
     "models": models,
     "readings": readings,
+    "recommended": recommended,
 }
 
 
 def write(page: str, published: Path) -> str:
     """Return the text of a page with the tables between its marks made anew.
 
-    A table NAME of `TABLES` stands between `<!-- findings: NAME -->` and `<!-- end -->`.
+    published: folder of the published runs. A table NAME of `TABLES`, or grid_NAME, of the run RUN
+    stands between `<!-- findings: RUN NAME -->` and `<!-- end -->`.
     """
 
     def renewed(match: re.Match[str]) -> str:
-        if match[2] not in TABLES:
-            raise ReclossError(f"no findings {match[2]!r}; known: {', '.join(TABLES)}")
-        return f"{match[1]}\n{TABLES[match[2]](published)}\n{match[3]}"
+        folder, name = published / match[2], match[3]
+        if name.startswith("grid_"):
+            table = grid(folder, name.removeprefix("grid_"))
+        elif name in TABLES:
+            table = TABLES[name](folder)
+        else:
+            raise ReclossError(f"no findings {name!r}; known: {', '.join(TABLES)}, grid_NAME")
+        return f"{match[1]}\n{table}\n{match[4]}"
 
     return MARK.sub(renewed, page)
