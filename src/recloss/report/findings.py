@@ -90,6 +90,16 @@ def readings(published: Path) -> str:
     return _markdown(columns, rows)
 
 
+def ablations(published: Path) -> str:
+    """Return each step from one model to another: both metrics, and the change in Recall@20."""
+    table = pd.read_csv(published / "tables" / "ablations.csv")
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [row["ablation"], name_of(row["dataset"]), row["step"]]
+        rows.append([*cells, *(_value(row[m]) for m in METRICS), _percent(row["change"])])
+    return _markdown(["ablation", "data set", "step", *map(header, METRICS), "change"], rows)
+
+
 def grid(published: Path, name: str) -> str:
     """Return Recall@20 over a grid: a column per value of its first setting, the best bold.
 
@@ -128,6 +138,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "paper": paper,
     "models": models,
     "readings": readings,
+    "ablations": ablations,
     "recommended": recommended,
 }
 
