@@ -321,7 +321,7 @@ def test_a_published_run_is_rendered_without_training(tiny, tmp_path):
     shutil.copytree(folder / "results/published", other / "results/published")
     printed = snakemake(other, "published_report")
     assert "Plan of" not in printed
-    assert "1 of 1 steps" in printed
+    assert "2 of 2 steps" in printed  # a page a run, and the target
     reports = [folder / "results/tiny/report.html", other / "results/published/tiny/report.html"]
     tails = [
         report.read_text().split("</header>")[1].split("Provenance</h2>")[0] for report in reports
