@@ -57,6 +57,7 @@ def grid_points(metrics: pd.DataFrame, grid: dict[str, Any]) -> pd.DataFrame:
         "recall@50",
         "ndcg@50",
     ]
+    keep += [name for name in RECOMMENDED if name in points]
     order = ["dataset", "backbone", "loss", *grid["over"], "seed"]
     return points[keep].rename(columns=columns).sort_values(order)
 

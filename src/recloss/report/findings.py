@@ -11,7 +11,7 @@ from recloss.analysis.names import header, model_name, name_of, place_name
 from recloss.files import ReclossError
 
 METRICS = ("recall@20", "ndcg@20")
-KEYS = ("dataset", "backbone", "loss", "seed", *METRICS, "recall@50", "ndcg@50")  # of a grid
+KEYS = ("dataset", "backbone", "loss", "seed")  # of a grid, beside its settings and metrics
 MARK = re.compile(r"(<!-- findings: (\w+) (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -100,20 +100,20 @@ def ablations(published: Path) -> str:
     return _markdown(["ablation", "data set", "step", *map(header, METRICS), "change"], rows)
 
 
-def grid(published: Path, name: str) -> str:
-    """Return Recall@20 over a grid: a column per value of its first setting, the best bold.
+def grid(published: Path, name: str, metric: str = "recall@20") -> str:
+    """Return a metric over a grid: a column per value of its first setting, the highest bold.
 
     A row per model and value of the second setting, if there is one.
     """
     points = pd.read_csv(published / "tables" / f"grid_{name}.csv")
-    over, *second = [key for key in points if key not in KEYS]
+    over, *second = [key for key in points if key not in KEYS and "@" not in key]
     keys = ["dataset", "backbone", "loss", *second]
-    values = points.pivot_table("recall@20", keys, over, sort=False).sort_index(axis=1)
+    values = points.pivot_table(metric, keys, over, sort=False).sort_index(axis=1)
     rows = []
     for key, row in values.iterrows():
         cells = [name_of(key[0]), model_name(key[2], key[1]), *map(str, key[3:])]
-        best = row.max()
-        rows.append(cells + [f"**{_value(x)}**" if x == best else _value(x) for x in row])
+        best, text = row.max(), _value if row.max() < 1 else "{:.0f}".format
+        rows.append(cells + [f"**{text(x)}**" if x == best else text(x) for x in row])
     names = [f"{header(over)} {value:g}" for value in values.columns]
     return _markdown(["data set", "model", *map(header, second), *names], rows)
 
@@ -146,14 +146,17 @@ TABLES: dict[str, Callable[[Path], str]] = {
 def write(page: str, published: Path) -> str:
     """Return the text of a page with the tables between its marks made anew.
 
-    published: folder of the published runs. A table NAME of `TABLES`, or grid_NAME, of the run RUN
-    stands between `<!-- findings: RUN NAME -->` and `<!-- end -->`.
+    published: folder of the published runs. A table NAME of `TABLES`, or grid_NAME, or
+    popularity_NAME of a grid, of the run RUN, stands between `<!-- findings: RUN NAME -->` and
+    `<!-- end -->`.
     """
 
     def renewed(match: re.Match[str]) -> str:
         folder, name = published / match[2], match[3]
         if name.startswith("grid_"):
             table = grid(folder, name.removeprefix("grid_"))
+        elif name.startswith("popularity_"):
+            table = grid(folder, name.removeprefix("popularity_"), "popularity@20")
         elif name in TABLES:
             table = TABLES[name](folder)
         else:
