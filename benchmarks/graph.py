@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.gowalla import gowalla
-from benchmarks.race import Steps, devices, other_process, race, settings_of, timed
+from benchmarks.race import beside_field, devices, race, settings_of, timed
 from benchmarks.step import COPIED
 from recloss.data.interactions import Interactions
 from recloss.engine.propagation import Graph, graph_of, propagate, reference
@@ -141,11 +141,5 @@ def lightgcn(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         trainer = Trainer(
             parts, "bpr", settings_of("bpr", **LIGHTGCN), 0, device, backbone="lightgcn"
         )
-        with other_process(arguments.threads) as apply:
-            works = {
-                "ours": timed(Steps(trainer), 2, device),
-                "field": functools.partial(apply, _rival_seconds, (arguments.data, device)),
-            }
-            times = race(works, arguments.rounds)
-        rows += [{"device": device.type, "name": name, "seconds": times[name]} for name in times]
+        rows += beside_field(arguments, device, trainer, 2, _rival_seconds)
     return rows

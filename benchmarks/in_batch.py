@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from benchmarks.gowalla import gowalla
 from benchmarks.graph import sparse_matrix
-from benchmarks.race import LOSS, Steps, devices, other_process, race, settings_of, timed
+from benchmarks.race import LOSS, beside_field, devices, settings_of, timed
 from recloss.data.interactions import Interactions
 from recloss.engine.propagation import graph_of
 from recloss.losses import LOSSES
@@ -72,11 +72,5 @@ def in_batch(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     settings = settings_of(LOSS, batch_size=BATCH, negatives_from="batch", layers=1)
     for device in devices():
         trainer = Trainer(parts, LOSS, settings, 0, device, backbone="lightgcn")
-        with other_process(arguments.threads) as apply:
-            works = {
-                "ours": timed(Steps(trainer), STEPS, device),
-                "field": functools.partial(apply, _rival_seconds, (arguments.data, device)),
-            }
-            times = race(works, arguments.rounds)
-        rows += [{"device": device.type, "name": name, "seconds": times[name]} for name in times]
+        rows += beside_field(arguments, device, trainer, STEPS, _rival_seconds)
     return rows

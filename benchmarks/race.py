@@ -4,11 +4,14 @@ Rivals are measured in turns, round by round, so that what slows the machine slo
 each figure is the median of the rounds. Rows of a device that is not there are absent.
 """
 
+import argparse
 import contextlib
+import functools
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -112,3 +115,23 @@ class Steps:
             self.trainer.sampler.start(1 + epoch)
         self.trainer.full_step(step)
         self.number += 1
+
+
+def beside_field(
+    arguments: argparse.Namespace,
+    device: torch.device,
+    trainer: Trainer,
+    calls: int,
+    field: Callable[[Path, torch.device], float],
+) -> list[dict[str, Any]]:
+    """Race `calls` steps of a trainer at a time against a step as the field writes it.
+
+    field (folder of the data, device) says its seconds, in a process of its own.
+    """
+    with other_process(arguments.threads) as apply:
+        works = {
+            "ours": timed(Steps(trainer), calls, device),
+            "field": functools.partial(apply, field, (arguments.data, device)),
+        }
+        times = race(works, arguments.rounds)
+    return [{"device": device.type, "name": name, "seconds": times[name]} for name in times]

@@ -153,7 +153,9 @@ def judged_runs(wildcards):
 
 def trained_runs(wildcards):
     """Those of losses."""
-    return [path for path in judged_runs(wildcards) if "/linear/" not in path]
+    return [
+        f"<results>/{path}/metrics.json" for path in trained_paths(wildcards.dataset)
+    ]
 
 
 def first_runs():
@@ -161,6 +163,15 @@ def first_runs():
     wanted = (config["backbones"][0], schema.LINEAR)
     main = runs.main_runs(config)
     return [r for r in main if r.seed == config["seeds"][0] and r.backbone in wanted]
+
+
+def trained_paths(dataset):
+    """The paths of those of losses on a data set."""
+    return [
+        run.path
+        for run in first_runs()
+        if run.dataset == dataset and run.backbone != schema.LINEAR
+    ]
 
 
 def trial_files(name):
@@ -245,11 +256,7 @@ def wanted_runs():
 def judged_by_vectors():
     """The bounds of each data set and the runs whose vectors they are evaluated at."""
     return {
-        f"data/{dataset}/bounds.csv": [
-            run.path
-            for run in first_runs()
-            if run.dataset == dataset and run.backbone != schema.LINEAR
-        ]
+        f"data/{dataset}/bounds.csv": trained_paths(dataset)
         for dataset in bounded_names()
     }
 

@@ -65,7 +65,6 @@ rule restore:
     conda:
         "../../envs/recloss.yaml"
     params:
-        published=f"results/published/{config['run']}",
         runs=wanted_runs(),
         judged=judged_by_vectors(),
     script:

@@ -25,7 +25,6 @@ from recloss.files import ReclossError
 from recloss.models.ials import Factors, Problem, Solver, ials, ials_problem, initial
 
 TOP = 20
-# Who says that a certificate holds: the paper as it is printed, the paper as it should read, we.
 
 
 class Ials(NamedTuple):

@@ -54,8 +54,6 @@ def beats(evidence: Evidence, dataset: str, one: str, other: str) -> list[Part]:
     """Return the parts of a model over another at the settings of the main table."""
 
     def printed(metric: str) -> float | None:
-        if evidence.backbone != BACKBONE:
-            return None  # the paper trains no other
         values = [published.printed(dataset, model, metric) for model in (one, other)]
         return None if None in values else values[0] / values[1] - 1
 
@@ -138,7 +136,7 @@ def negatives_matter_positives_do_not(evidence: Evidence, dataset: str) -> list[
             evidence,
             f"{name_of(loss)} with the most negatives{at[0]} over the fewest{at[1]}",
             *sides,
-            printed=_printed_ratio(evidence, dataset, loss, "negatives", ends),
+            printed=_printed_ratio(dataset, loss, "negatives", ends),
         )
     for loss in ("debiased_ccl", "debiased_infonce"):
         points = evidence.points(dataset, loss, "extra_positives")
@@ -151,14 +149,14 @@ def negatives_matter_positives_do_not(evidence: Evidence, dataset: str) -> list[
             evidence,
             f"{name_of(loss)} at its best M{at[0]} over its worst{at[1]}",
             *sides,
-            printed=_printed_ratio(evidence, dataset, loss, "extra_positives", ends),
+            printed=_printed_ratio(dataset, loss, "extra_positives", ends),
             little=True,
         )
     return parts
 
 
 def _printed_ratio(
-    evidence: Evidence, dataset: str, loss: str, setting: str, values: Any
+    dataset: str, loss: str, setting: str, values: Any
 ) -> Callable[[str], float | None]:
     """Return the relative difference of two points of a printed figure, by metric, or None."""
     rows = published.figures()
@@ -169,7 +167,7 @@ def _printed_ratio(
 
     def printed(metric: str) -> float | None:
         keys = [(metric, value) for value in values or ()]
-        if evidence.backbone != BACKBONE or not keys or not set(keys) <= set(rows.index):
+        if not keys or not set(keys) <= set(rows.index):
             return None
         one, other = (float(rows[key]) for key in keys)
         return one / other - 1

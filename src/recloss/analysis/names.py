@@ -1,5 +1,8 @@
 """Names as the papers write them, for all that a person reads; CSV and paths keep identifiers."""
 
+from recloss.experiment.schema import BACKBONE, CONTROL, LINEAR
+
+UNNAMED = (BACKBONE, LINEAR, CONTROL)  # backbones that go without saying
 NAMES = {
     # data sets
     "amazon-book": "Amazon-Books",
@@ -61,14 +64,12 @@ def name_of(identifier: str) -> str:
 
 def model_name(model: str, backbone: str) -> str:
     """Return the name of a model, with its backbone where that is not the papers'."""
-    plain = backbone in ("mf", "linear", "control")
-    return name_of(model) if plain else f"{name_of(model)} on {name_of(backbone)}"
+    return name_of(model) if backbone in UNNAMED else f"{name_of(model)} on {name_of(backbone)}"
 
 
 def place_name(dataset: str, backbone: str) -> str:
     """Return the name of a data set, with the backbone where that is not the papers'."""
-    plain = backbone in ("mf", "linear", "control")
-    return name_of(dataset) if plain else f"{name_of(dataset)} ({name_of(backbone)})"
+    return name_of(dataset) if backbone in UNNAMED else f"{name_of(dataset)} ({name_of(backbone)})"
 
 
 def header(text: str) -> str:

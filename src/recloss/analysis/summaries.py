@@ -10,6 +10,8 @@ import pandas as pd
 from recloss.experiment.runs import step_runs
 from recloss.experiment.schema import label_of
 
+RECOMMENDED = ("coverage@20", "gini@20", "popularity@20")  # of `ranking.concentration`
+
 
 def tidy_row(path: str, experiments: str, record: dict[str, Any]) -> dict[str, Any]:
     """Return a run's row of metrics.csv; nested keys are flattened, as in `settings.dim`."""
@@ -46,17 +48,8 @@ def grid_points(metrics: pd.DataFrame, grid: dict[str, Any]) -> pd.DataFrame:
     """Return the runs of a grid with the settings it varies as plain columns."""
     points = part_of(metrics, f"grid:{grid['name']}")
     columns = {f"settings.{key}": key for key in grid["over"]}
-    keep = [
-        "dataset",
-        "backbone",
-        "loss",
-        *columns,
-        "seed",
-        "recall@20",
-        "ndcg@20",
-        "recall@50",
-        "ndcg@50",
-    ]
+    keep = ["dataset", "backbone", "loss", *columns, "seed"]
+    keep += ["recall@20", "ndcg@20", "recall@50", "ndcg@50"]
     keep += [name for name in RECOMMENDED if name in points]
     order = ["dataset", "backbone", "loss", *grid["over"], "seed"]
     return points[keep].rename(columns=columns).sort_values(order)
@@ -94,9 +87,6 @@ def cost_table(metrics: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
     frame.insert(5, "seconds_per_epoch", frame["train_seconds"] / frame["epochs"])
     return frame
-
-
-RECOMMENDED = ("coverage@20", "gini@20", "popularity@20")
 
 
 def recommended_table(metrics: pd.DataFrame) -> pd.DataFrame:

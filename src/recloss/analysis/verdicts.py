@@ -28,18 +28,9 @@ TOO_FEW = "not enough runs"
 SO_FAR = " so far"
 METRICS = ("recall@20", "ndcg@20")
 COLUMNS = (
-    *(
-        "claim",
-        "dataset",
-        "backbone",
-        "verdict",
-        "part",
-        "metric",
-        "part_verdict",
-        "effect",
-        "ci_low",
-    ),
-    *("ci_high", "p_value", "n_seeds", "n_users", "printed", "size", "evidence", "sentence"),
+    *("claim", "dataset", "backbone", "verdict", "part", "metric", "part_verdict"),
+    *("effect", "ci_low", "ci_high", "p_value", "n_seeds", "n_users", "printed", "size"),
+    *("evidence", "sentence"),
 )
 
 
@@ -102,13 +93,17 @@ def compared(
     printed: Callable[[str], float | None] = lambda metric: None,
     little: bool = False,
 ) -> list[Part]:
-    """Return the part of each metric that has the runs `one` beside `other`."""
+    """Return the part of each metric that has the runs `one` beside `other`.
+
+    printed: the effect that the paper prints of a metric, for the one backbone that it trains.
+    """
+    of_paper = evidence.backbone == BACKBONE
     return [
         Part(
             words,
             metric,
             compare_runs(one, other, evidence.results, metric),
-            printed(metric),
+            printed(metric) if of_paper else None,
             little,
         )
         for metric in METRICS

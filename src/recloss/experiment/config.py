@@ -12,10 +12,7 @@ import jsonschema
 from recloss.data import sources
 from recloss.experiment.runs import every_run, published_rows
 from recloss.experiment.schema import (
-    BACKBONE,
-    LINEAR,
     backbone_names,
-    backbone_of,
     check_prior,
     check_setting,
     check_settings,
@@ -24,6 +21,7 @@ from recloss.experiment.schema import (
     loss_names,
     model_schema,
     resolved,
+    said,
     schema,
     settings_schema,
     types_of,
@@ -148,8 +146,7 @@ def _check(config: dict[str, Any]) -> None:
             )
         for backbone, loss in itertools.product(grid["backbones"], grid["loss"]):
             _check_values(f"{where}.over", loss, grid["over"], backbone)
-            values = {key: [value] for key, value in grid["settings"].items()}
-            _check_values(f"{where}.settings", loss, values, backbone)
+            _check_given(f"{where}.settings", loss, grid["settings"], backbone)
     for where, entry in (
         ("", config),
         *((f"datasets.{d['name']}.", d) for d in config["datasets"]),
@@ -162,15 +159,15 @@ def _check(config: dict[str, Any]) -> None:
         _check_names(f"{where}.loss", [entry["loss"]], "loss", known)
         _check_names(f"{where}.datasets", entry["datasets"], "data set", names)
         for name, settings in entry["read_as"].items():
-            values = {key: [value] for key, value in (entry["settings"] | settings).items()}
-            _check_values(f"{where}.read_as.{name}", entry["loss"], values, first)
+            given = entry["settings"] | settings
+            _check_given(f"{where}.read_as.{name}", entry["loss"], given, first)
     for index, entry in enumerate(config["ablations"]):
         where = f"configuration: ablations[{index}]"
         _check_names(f"{where}.datasets", entry["datasets"], "data set", names)
         for place, step in enumerate(entry["steps"]):
             _check_names(f"{where}.steps[{place}].loss", [step["loss"]], "loss", known)
-            values = {key: [value] for key, value in step["settings"].items()}
-            _check_values(f"{where}.steps[{place}].settings", step["loss"], values, first)
+            given = step["settings"]
+            _check_given(f"{where}.steps[{place}].settings", step["loss"], given, first)
     _check_names("configuration: model_seeds", config["model_seeds"], "loss", models)
     _check_names("configuration: inflation.losses", config["inflation"]["losses"], "loss", known)
     trained = list(dict.fromkeys(row.name for row in published_rows()))
@@ -183,8 +180,8 @@ def _check(config: dict[str, Any]) -> None:
     for dataset, found in config["tuned"]["datasets"].items():
         _check_names(f"configuration: tuned.datasets.{dataset}", found, "loss", models)
         for model, entry in found.items():
-            values = {key: [value] for key, value in entry["settings"].items()}
-            _check_values(f"configuration: tuned.datasets.{dataset}.{model}", model, values, first)
+            where = f"configuration: tuned.datasets.{dataset}.{model}"
+            _check_given(where, model, entry["settings"], first)
     for run in every_run(config):
         check_settings(run.loss, run.settings, f"configuration: {run.dataset}, {run.loss}")
 
@@ -195,14 +192,20 @@ def _check_names(where: str, names: Iterable[str], what: str, known: list[str]) 
             raise ReclossError(f"{where}: no {what} {name!r}; known: {', '.join(known)}")
 
 
+def _check_given(where: str, model: str, settings: dict[str, Any], backbone: str) -> None:
+    """Refuse settings as `_check_values` does, of one value each."""
+    over = {key: [value] for key, value in settings.items()}
+    _check_values(where, model, over, backbone)
+
+
 def _check_values(where: str, model: str, over: dict[str, list[Any]], backbone: str) -> None:
     """Refuse settings that a model does not have, and values that they do not take."""
     nodes = model_schema(model, backbone)
     for key, values in over.items():
         if key not in nodes:
-            on = "" if backbone_of(model, backbone) in (LINEAR, BACKBONE) else f" on {backbone}"
             raise ReclossError(
-                f"{where}.{key}: {model}{on} has no such setting; allowed: {', '.join(nodes)}"
+                f"{where}.{key}: {said(model, backbone)} has no such setting; "
+                f"allowed: {', '.join(nodes)}"
             )
         for value in values:
             check_setting(f"{where}.{key}", nodes[key], value)

@@ -17,6 +17,7 @@ from recloss.experiment.schema import (
     loss_names,
     loss_schema,
     model_schema,
+    said,
     settings_schema,
     text_of,
     value_of,
@@ -71,11 +72,10 @@ def settings_from_flags(
     for name, value in given.items():
         if name not in nodes:
             linear = backbone_of(model) == LINEAR
-            on = "" if linear or backbone == BACKBONE else f" on {backbone}"
             own = nodes if linear else backbone_schema(backbone) | loss_schema(model)
             raise ReclossError(
-                f"--{name.replace('_', '-')}: {model}{on} has no "
-                f"such setting; its own are: {', '.join(own) or 'none'}"
+                f"--{name.replace('_', '-')}: {said(model, backbone)} has no such setting; "
+                f"its own are: {', '.join(own) or 'none'}"
             )
         check_setting(f"--{name.replace('_', '-')}", nodes[name], value)
     settings = default_settings(model, backbone) | given

@@ -24,15 +24,13 @@ from recloss.train import Trainer, duration
 
 LIBRARIES_MB = 500  # Python, torch, numpy and scipy as loaded
 EVALUATION_MB = 600  # blocks of scores, their order and the masks
+# Bytes a parameter beyond those of matrix factorisation, of a step and of each layer kept for its
+# gradient, as measured on Gowalla.
+GRAPH_BYTES = {"lightgcn": (28, 0), "ngcf": (28, 64)}
 # A step takes as long whatever it is, and a user of random pairs may have more of them than items.
 ANY_PRIOR = {"rule": "constant", "tau": 0.001}
 STEPS = 4  # measured per shape, after as many to warm up
 SMALLER = "config/gowalla.yaml (hours) or config/demo.yaml (minutes)"
-
-
-# Bytes a parameter beyond those of matrix factorisation, of a step and of each layer kept for its
-# gradient, as measured on Gowalla.
-GRAPH_BYTES = {"lightgcn": (28, 0), "ngcf": (28, 64)}
 
 
 def memory_mb(

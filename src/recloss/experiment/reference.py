@@ -23,6 +23,10 @@ in `loss_settings` of one loss or in `backbone_settings` of one backbone, too. Y
 """
 
 
+# Described once, where they stand at the top.
+ELSEWHERE = [f"#/$defs/{of}_settings" for of in ("loss", "backbone", "linear")]
+
+
 def reference_table() -> str:
     """Return every key of the configuration as a Markdown table, generated from the schema."""
     rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
@@ -47,12 +51,7 @@ def reference_table() -> str:
             rows.append(f"| `{key}` | {allowed(full)} | {default} | {meaning} |")
             if child.get("$ref") == "#/$defs/settings" and prefix:
                 add(f"{key}.", {"properties": child.get("properties", {})})
-            elif (
-                child.get("$ref", "").endswith(
-                    ("/loss_settings", "/backbone_settings", "/linear_settings")
-                )
-                and prefix
-            ):
+            elif child.get("$ref") in ELSEWHERE and prefix:
                 continue
             elif full.get("type") == "array" and full["items"].get("type") == "object":
                 add(f"{key}[].", full["items"])

@@ -69,6 +69,11 @@ def backbone_of(model: str, backbone: str = BACKBONE) -> str:
     return LINEAR if model in linear_schema() else backbone
 
 
+def said(model: str, backbone: str) -> str:
+    """Return how a fault names a model: with the backbone where that is not the papers'."""
+    return model if backbone_of(model, backbone) in (LINEAR, BACKBONE) else f"{model} on {backbone}"
+
+
 def model_schema(model: str, backbone: str = BACKBONE) -> dict[str, dict[str, Any]]:
     """Return the schema of every setting of a loss on a backbone or of a linear model, by name."""
     if backbone_of(model) == LINEAR:

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.markers import CARETRIGHT
 from matplotlib.patches import Patch
 
-from recloss.analysis.names import header, model_name, name_of, place_name
+from recloss.analysis.names import header, model_name, name_of
 from recloss.analysis.stats import kind
 from recloss.experiment.schema import BACKBONE, backbone_of
 from recloss.files import atomic
-from recloss.report.tables import of_models, tick
+from recloss.report.tables import of_models, place_names, tick
 
 COLOURS = {"plain": "#3b6ea8", "debiased": "#d98032", "linear": "#4f9a6b", "control": "#9aa0a6"}
 STYLE = {
@@ -206,8 +206,7 @@ def learning_curves(history: pd.DataFrame, metric: str = "recall@20") -> Figure:
     `metric`. A debiased loss is drawn dashed in the colour of its biased twin. A line ends where
     the first of its seeds stopped.
     """
-    places = zip(history["dataset"], history["backbone"], strict=True)
-    history = history.assign(place=[place_name(*place) for place in places])
+    history = history.assign(place=place_names(history))
     names = list(dict.fromkeys(history["place"]))
     losses = list(dict.fromkeys(history["loss"]))
     bases = list(dict.fromkeys(loss.removeprefix("debiased_") for loss in losses))

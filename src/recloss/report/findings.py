@@ -118,28 +118,12 @@ def grid(published: Path, name: str, metric: str = "recall@20") -> str:
     return _markdown(["data set", "model", *map(header, second), *names], rows)
 
 
-def recommended(published: Path) -> str:
-    """Return what each model recommends: coverage, Gini and popularity of its top 20."""
-    table = pd.read_csv(published / "tables" / "recommended.csv")
-    rows = [
-        [
-            *(name_of(row["dataset"]), model_name(row["loss"], row["backbone"])),
-            *(_value(row["recall@20"]), f"{row['coverage@20']:.1%}", f"{row['gini@20']:.3f}"),
-            f"{row['popularity@20']:,.0f}",
-        ]
-        for row in table.to_dict("records")
-    ]
-    names = map(header, ("recall@20", "coverage@20", "gini@20"))
-    return _markdown(["data set", "model", *names, "train users of an item"], rows)
-
-
 TABLES: dict[str, Callable[[Path], str]] = {
     "claims": claims,
     "paper": paper,
     "models": models,
     "readings": readings,
     "ablations": ablations,
-    "recommended": recommended,
 }
 
 

@@ -11,13 +11,14 @@ import yaml
 
 import recloss
 from recloss.analysis.claims import CLAIMS
-from recloss.analysis.names import header, model_name, name_of, place_name
+from recloss.analysis.names import header, name_of, place_name
 from recloss.analysis.statements import PRINTED, RIGHT
 from recloss.analysis.summaries import certificates, moved, obeyed, part_of
 from recloss.data import sources
 from recloss.experiment import published, record
 from recloss.experiment.runs import inflation_runs, settings_for
 from recloss.experiment.schema import CONTROL, LINEAR, label_of, settings_schema
+from recloss.report.tables import of_models
 
 
 def _unique(frame: pd.DataFrame, column: str) -> str:
@@ -51,8 +52,8 @@ def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for dataset, runs in metrics.groupby("dataset", sort=False):
         main = part_of(runs, "main")
-        models = [model_name(*pair) for pair in zip(main["loss"], main["backbone"], strict=True)]
-        means = main.groupby(models, sort=False)["recall@20"].mean().sort_values(ascending=False)
+        means = of_models(main).groupby("loss", sort=False)["recall@20"].mean()
+        means = means.sort_values(ascending=False)
         popular = runs.loc[runs["loss"] == "popularity", "recall@20"]
         rows.append(
             {

@@ -65,6 +65,11 @@ def of_models(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(loss=[model_name(*pair) for pair in pairs]).drop(columns="backbone")
 
 
+def place_names(table: pd.DataFrame) -> list[str]:
+    """Return the name of each row's data set with its backbone (`names.place_name`)."""
+    return [place_name(*place) for place in zip(table["dataset"], table["backbone"], strict=True)]
+
+
 def grid_display(points: pd.DataFrame, over: list[str]) -> Styler:
     """Return the points of a grid, best first, seeds averaged."""
     keys = ["dataset", "loss", *over]
@@ -230,9 +235,7 @@ def claims_display(table: pd.DataFrame) -> Styler:
     columns += ["p_value", "n_seeds", "printed", "size"]
     names = {"ci_low": "95 % low", "ci_high": "high", "p_value": "p", "n_seeds": "seeds"}
     names |= {"part_verdict": "verdict"}
-    places = zip(table["dataset"], table["backbone"], strict=True)
-    shown = table.assign(dataset=[place_name(*place) for place in places])
-    shown = shown[columns].rename(columns=names)
+    shown = table.assign(dataset=place_names(table))[columns].rename(columns=names)
     formats = dict.fromkeys(("effect", "95 % low", "high", "printed"), "{:+.1%}")
     formats |= {"p": "{:.3f}", "seeds": "{:.0f}"}
     return shown.style.hide(axis="index").format(formats, na_rep="")
