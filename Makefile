@@ -10,7 +10,6 @@ RUN := . $(VENV)/bin/activate &&
 
 demo: $(INSTALLED)
 	@$(RUN) snakemake --cores all --configfile config/demo.yaml
-	@echo "The report: $(CURDIR)/results/demo/report.html"
 
 test: lint $(VENV)/.triton
 	$(RUN) pytest -n auto --dist worksteal

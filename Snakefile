@@ -80,3 +80,7 @@ for name in dataset_names():
 
 onstart:
     print_plan()
+
+
+onsuccess:
+    print_advice()
