@@ -3,17 +3,22 @@
 import argparse
 
 from recloss.data.fetch import fetch
-from recloss.data.sources import table
+from recloss.data.sources import VALID, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `recloss fetch`."""
     known = ", ".join(sorted({row.dataset for row in table()}))
     parser.add_argument("name", help=f"one of {known}")
-    parser.add_argument("--out", required=True, help="folder for train.txt and test.txt")
+    parser.add_argument("--out", required=True, help="folder for its files, such as train.txt")
     parser.add_argument("--mirror", help="folder or URL holding NAME/train.txt, tried first")
+    having = ", ".join(row.dataset for row in table() if row.file == VALID)
+    parser.add_argument(
+        "--valid", action="store_true", help=f"also the published validation set ({having})"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Fetch, and print the paths."""
-    print(*fetch(arguments.name, arguments.out, arguments.mirror), sep="\n")
+    a = arguments
+    print(*fetch(a.name, a.out, a.mirror, valid=a.valid), sep="\n")

@@ -66,7 +66,8 @@ def _negatives(settings: dict[str, Any]) -> int:
 def counts_of(entry: dict[str, Any]) -> dict[str, int]:
     """Return n_users, n_items, n_train of a data set, before it is fetched or generated.
 
-    A simulated data set's train pairs are an expectation; one of the user's own is read.
+    A simulated data set's train pairs are an expectation, those of ratings at most all of them; one
+    of the user's own is read.
     """
     if "path" in entry:
         folder = Path(entry["path"])
@@ -76,7 +77,7 @@ def counts_of(entry: dict[str, Any]) -> dict[str, int]:
         p = entry["simulate"]
         expected = round(p["users"] * p["observed"] * (1 - p["test_fraction"]))
         return {"n_users": p["users"], "n_items": p["items"], "n_train": expected}
-    row = next(r for r in sources.rows_of(entry["name"]) if r.file == "train.txt")
+    row = sources.rows_of(entry["name"])[0]  # what is trained on, of ratings a part
     return {"n_users": row.users, "n_items": row.items, "n_train": row.interactions}
 
 
