@@ -110,7 +110,7 @@ def cli(*arguments):
 
 def test_table_holds_complete_data_sets():
     table = sources.table()
-    assert {row.dataset: sources.files_of(row.dataset) for row in table} == {
+    assert {row.dataset: [r.file for r in sources.rows_of(row.dataset)] for row in table} == {
         "amazon-book": ["train.txt", "test.txt"],
         "yelp2018": ["train.txt", "test.txt"],
         "gowalla": ["train.txt", "test.txt"],
@@ -136,12 +136,10 @@ def test_table_holds_complete_data_sets():
 
 
 def test_a_published_validation_set_is_a_part_of_train_that_must_be_asked_for():
-    assert sources.files_of("gowalla", valid=True) == ["train.txt", "test.txt", "valid.txt"]
-    train, _, valid = sources.rows_of("gowalla", valid=True)
+    train, valid = sources.rows_of("gowalla", only=["train.txt", "valid.txt"])
     assert 0 < valid.interactions < train.interactions
-    assert failure(sources.rows_of, "yelp2018", valid=True) == (
-        "no validation set of 'yelp2018' is published (only of gowalla); "
-        "leave it out, or hold out your own with `protocol: heldout`"
+    assert failure(sources.rows_of, "yelp2018", only=["valid.txt"]) == (
+        "yelp2018 has no published valid.txt; it has train.txt, test.txt"
     )
 
 
@@ -218,7 +216,7 @@ def test_fetch_brings_a_validation_set_only_when_asked(home, rows, tmp_path):
     rows = [*rows, source(home, "valid.txt", "1 3\n")]
     fetch.fetch("small", tmp_path, rows=rows)
     assert listing(tmp_path) == ["test.txt", "train.txt"]
-    paths = fetch.fetch("small", tmp_path, f"{home.url}/mirror", rows=rows, valid=True)
+    paths = fetch.fetch("small", tmp_path, f"{home.url}/mirror", rows=rows, only=["valid.txt"])
     assert paths[-1] == tmp_path / "valid.txt"
     assert paths[-1].read_text() == "1 3\n"
     assert home.hits[-1] == "/mirror/small/valid.txt"

@@ -3,7 +3,7 @@
 import argparse
 
 from recloss.data.fetch import fetch
-from recloss.data.sources import VALID, table
+from recloss.data.sources import table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,13 +12,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help=f"one of {known}")
     parser.add_argument("--out", required=True, help="folder for its files, such as train.txt")
     parser.add_argument("--mirror", help="folder or URL holding NAME/train.txt, tried first")
-    having = ", ".join(row.dataset for row in table() if row.file == VALID)
-    parser.add_argument(
-        "--valid", action="store_true", help=f"also the published validation set ({having})"
-    )
+    files = "only these of its files; by default all but a published validation set, valid.txt"
+    parser.add_argument("--only", nargs="+", metavar="FILE", help=files)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Fetch, and print the paths."""
     a = arguments
-    print(*fetch(a.name, a.out, a.mirror, valid=a.valid), sep="\n")
+    print(*fetch(a.name, a.out, a.mirror, only=a.only), sep="\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pooch
 import requests
 
-from recloss.data.parse import is_page
+from recloss.data.recognise import is_page
 from recloss.data.sources import Source, checksum, rows_of
 from recloss.files import ReclossError
 
@@ -24,18 +24,18 @@ def fetch(
     retries: int = 3,
     timeout: tuple[float, float] = (10, 60),
     rows: Sequence[Source] | None = None,
-    valid: bool = False,
+    only: Sequence[str] | None = None,
 ) -> list[Path]:
     """Bring the files of a published data set into `out_dir`, verified, with LF line ends.
 
     Tries the mirror (this argument, else RECLOSS_MIRROR: a folder or URL holding <name>/<file>),
     then the primary home, then the archive if there is one. `retries` is the number of attempts
-    where a failure may pass, `timeout` the seconds to connect and between two reads; `valid` asks
-    for the published validation set too. Files already there with the right checksum are left
-    alone. Raises `ReclossError` naming every home tried and its reason.
+    where a failure may pass, `timeout` the seconds to connect and between two reads; `only` names
+    the files wanted, without it all but a published validation set. Files already there with the
+    right checksum are left alone. Raises `ReclossError` naming every home tried and its reason.
     """
     mirror = mirror or os.environ.get("RECLOSS_MIRROR")
-    found = rows_of(name, rows, valid)
+    found = rows_of(name, rows, only)
     for row in found:
         target = Path(out_dir) / row.file
         if target.is_file() and _fault(target, row) is None:

@@ -1,12 +1,24 @@
 """The files of a data set of one's own: one of ratings, or those of a given division."""
 
 from pathlib import Path
+from typing import Any
 
 from recloss.data.recognise import suffix_of
 from recloss.files import ReclossError
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".inter", ".data", ".dat", ".parquet", ".pq")
 SETS = ("train", "valid", "test", "shown")
+
+
+def of_entry(entry: dict[str, Any]) -> dict[str, Path]:
+    """Return `files_of` the `path` of a data set's entry, whose other keys must fit."""
+    found = files_of(entry["path"])
+    if "ratings" not in found:
+        for key in {"split", "core"} & set(entry) - ({"core"} if entry["core"] == 1 else set()):
+            raise ReclossError(
+                f"{entry['path']}: the folder has a test set of its own; leave out {key}"
+            )
+    return found
 
 
 def files_of(path: str | Path) -> dict[str, Path]:

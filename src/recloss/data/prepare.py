@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from recloss.data.arrays import hash_arrays, pack, write_arrays
+from recloss.data.files import of_entry as files_of_entry
 from recloss.data.ids import write_ids
 from recloss.data.implicit import Pairs, to_implicit
 from recloss.data.interactions import Interactions
@@ -32,7 +33,7 @@ class Division(NamedTuple):
     """How ratings are divided (`testset.divide`)."""
 
     by: str = "share"
-    test: float = 0.2
+    test_share: float = 0.2
     validation: float = 0.1
     seed: int = 0
 
@@ -48,6 +49,19 @@ class Prepared(NamedTuple):
     user_ids: pa.Array
     item_ids: pa.Array
     source: dict[str, Any]
+
+
+def of_entry(entry: dict[str, Any], validation: float = 0.1) -> Prepared:
+    """Return the data set of an entry of the configuration that has a `path`, completed."""
+    files = files_of_entry(entry)
+    at_least = entry.get("rating", {}).get("at_least")
+    reading = Reading(
+        entry.get("columns"), entry.get("header"), at_least, entry["duplicates"], entry["core"]
+    )
+    if "ratings" not in files:
+        return from_sets(files, reading)
+    split = entry.get("split", {})
+    return from_ratings(files["ratings"], reading, Division(**split, validation=validation))
 
 
 def from_indices(files: dict[str, Path], published: str | None = None) -> Prepared:
@@ -191,7 +205,7 @@ def story(source: dict[str, Any]) -> str:
     if "at_least" in source:
         said.insert(1, f"liked are ratings of {source['at_least']:g} and more")
     if split := source.get("split"):
-        share = "" if split["by"] == "leave_one_out" else f", test share {split['test']:g}"
+        share = "" if split["by"] == "leave_one_out" else f", test share {split['test_share']:g}"
         said.append(f"test set by {split['by'].replace('_', ' ')}{share}")
     return "; ".join(said) + "."
 

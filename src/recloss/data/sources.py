@@ -10,6 +10,7 @@ from typing import NamedTuple
 from recloss.files import ReclossError
 
 VALID = "valid.txt"  # a published validation set: pairs of train.txt, brought only when asked for
+ROLES = {"user.txt": "train", "random.txt": "shown"}  # of Coat's files
 
 
 class Source(NamedTuple):
@@ -36,10 +37,12 @@ def table() -> list[Source]:
     return [Source(**row | {name: int(row[name]) for name in counts}) for row in rows]
 
 
-def rows_of(name: str, rows: Sequence[Source] | None = None, valid: bool = False) -> list[Source]:
+def rows_of(
+    name: str, rows: Sequence[Source] | None = None, only: Sequence[str] | None = None
+) -> list[Source]:
     """Return the rows (of `table()` by default) of a data set: what is trained on, then the test.
 
-    valid: also that of the published validation set, which must then exist.
+    only: names of the files wanted; without it all but a published validation set.
     """
     rows = table() if rows is None else rows
     found = [row for row in rows if row.dataset == name]
@@ -48,18 +51,17 @@ def rows_of(name: str, rows: Sequence[Source] | None = None, valid: bool = False
             f"unknown data set '{name}': known are {', '.join(sorted({r.dataset for r in rows}))}; "
             "for your own data give `path:` (docs/own-data.md)"
         )
-    having = sorted({row.dataset for row in rows if row.file == VALID})
-    if valid and name not in having:
-        raise ReclossError(
-            f"no validation set of '{name}' is published (only of {', '.join(having) or 'none'}); "
-            "leave it out, or hold out your own with `protocol: heldout`"
-        )
-    return [row for row in found if valid or row.file != VALID]
+    names = [row.file for row in found]
+    for file in only or ():
+        if file not in names:
+            raise ReclossError(f"{name} has no published {file}; it has {', '.join(names)}")
+    return [row for row in found if (row.file in only if only else row.file != VALID)]
 
 
-def files_of(name: str, valid: bool = False) -> list[str]:
-    """Return the names of a published data set's files, in the order of `rows_of`."""
-    return [row.file for row in rows_of(name, valid=valid)]
+def roles(name: str) -> dict[str, str]:
+    """Return the files of a published data set by what they are: train, valid, test, shown."""
+    files = [row.file for row in table() if row.dataset == name]
+    return {ROLES.get(file, Path(file).stem): file for file in files}
 
 
 def checksum(path: str | Path, algorithm: str = "sha256") -> str:

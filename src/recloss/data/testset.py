@@ -15,23 +15,22 @@ from recloss.data.interactions import Interactions
 from recloss.data.shares import shares
 from recloss.files import ReclossError
 
-WAYS = ("share", "leave_one_out", "time", "balanced")
-
 
 def divide(
     path: str | Path,
     found: Pairs,
     by: str = "share",
-    test: float = 0.2,
+    test_share: float = 0.2,
     validation: float = 0.1,
     seed: int = 0,
 ) -> tuple[Interactions, Interactions, Interactions | None, dict[str, int]]:
     """Return train (validation included), test, validation or None, and counts for the manifest.
 
-    by: `share`, a random share `test` of each user's pairs; `leave_one_out`, each user's last by
-    time; `time`, of all users the pairs from the moment on that leaves the share `test`, without
-    users and items that are new then; `balanced`, a share `test` in which every item is equally
-    often (`balanced`). A user keeps a pair for training. path: named by faults.
+    by: `share`, a random share of each user's pairs; `leave_one_out`, each user's last by time;
+    `time`, of all users the pairs from the moment on that leaves the share, without users and items
+    that are new then; `balanced`, a share in which every item is equally often (`_even`). A user
+    keeps a pair for training. test_share, validation: of all pairs, and of the rest; path: named by
+    faults.
     """
     pairs = found.pairs
     if by in ("leave_one_out", "time") and found.when is None:
@@ -39,13 +38,11 @@ def divide(
             f"{path}: a split by {by} needs times: say which column has them, as in columns: "
             "{timestamp: NAME}, or split by share"
         )
-    if by == "share":
-        held = shares(pairs.counts(), test, "test")
+    way = WAYS[by]
+    if way is None:
+        held = shares(pairs.counts(), test_share, "test share")
         out = _drawn(pairs.users, held, seeds.generator(seed, "test set"))
         return pairs.select(~out), _not_empty(path, pairs.select(out), by), None, {}
-    way: Callable[..., np.ndarray] = {"time": _latest, "leave_one_out": _last, "balanced": _even}[
-        by
-    ]
 
     def held_out(these: np.ndarray, share: float, stream: str) -> np.ndarray:
         """Return which of all pairs (nnz,) are held out of `these`."""
@@ -54,15 +51,14 @@ def divide(
         out[these] = way(pairs.select(these), when, rows, share, seeds.generator(seed, stream))
         return out
 
-    out = held_out(np.ones(len(pairs), bool), test, "test set")
-    train, counts = pairs.select(~out), {}
-    known = _known(pairs, train)
-    if by == "time":
-        counts["test pairs new to train"] = int((out & ~known).sum())
+    out = held_out(np.ones(len(pairs), bool), test_share, "test set")
     inner = held_out(~out, validation, "validation set")
-    rest = pairs.select(~out & ~inner)
-    held = _not_empty(path, pairs.select(out & known), by)
-    return train, held, pairs.select(inner & _known(pairs, rest)), counts
+    train, counts = pairs.select(~out), {}
+    if by == "time":
+        new = out & ~_known(pairs, train)
+        counts["test pairs new to train"] = int(new.sum())
+        out, inner = out & ~new, inner & _known(pairs, pairs.select(~out & ~inner))
+    return train, _not_empty(path, pairs.select(out), by), pairs.select(inner), counts
 
 
 def _known(pairs: Interactions, train: Interactions) -> np.ndarray:
@@ -119,8 +115,17 @@ def _even(pairs, when, rows, share, generator) -> np.ndarray:
         low, high = (q, high) if np.minimum(q, popularity / 2).sum() < total else (low, q)
     wanted = np.minimum(high, popularity / 2)
     wanted = np.floor(wanted + generator.random(len(wanted))).astype(np.int64)
+    wanted = np.minimum(wanted, np.maximum(popularity - 1, 0))
     out = _drawn(pairs.items, wanted, generator)
     begin = pairs.indptr()[:-1][pairs.counts() > 0]
     emptied = np.logical_and.reduceat(out, begin)
     out[begin[emptied]] = False
     return out
+
+
+WAYS: dict[str, Callable[..., np.ndarray] | None] = {
+    "share": None,
+    "leave_one_out": _last,
+    "time": _latest,
+    "balanced": _even,
+}

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from recloss.data import sources
+from recloss.data import prepare, sources
 from recloss.data.interactions import Interactions, Split
-from recloss.data.parse import load
 from recloss.engine.device import keep_memory, pick_device, use_threads
 from recloss.experiment.runs import Run, every_run
 from recloss.experiment.schema import BACKBONE, LINEAR
@@ -70,8 +69,7 @@ def counts_of(entry: dict[str, Any]) -> dict[str, int]:
     of the user's own is read.
     """
     if "path" in entry:
-        folder = Path(entry["path"])
-        train, _ = load(folder / "train.txt", folder / "test.txt")
+        train = prepare.of_entry(entry).sets["train"]
         return {"n_users": train.n_users, "n_items": train.n_items, "n_train": len(train)}
     if "simulate" in entry:
         p = entry["simulate"]
