@@ -30,6 +30,7 @@ wildcard_constraints:
     variant="[^/]+",
     seed=r"\d+",
     grid=one_of(grid["name"] for grid in config["grids"]),
+    file=one_of({row.file for row in sources.table()}),
 
 
 include: "workflow/rules/data.smk"

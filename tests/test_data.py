@@ -68,7 +68,7 @@ def source(server, file, text):
     md5, sha256 = (hashlib.new(a, text.encode()).hexdigest() for a in ("md5", "sha256"))
     count = sum(len(line.split()) - 1 for line in text.splitlines())
     homes = f"{server.url}/primary/{file}", f"{server.url}/archive/{file}"
-    return sources.Source("small", "v1", file, md5, sha256, 2, 4, count, *homes)
+    return sources.Source("small", "v1", file, "lists", md5, sha256, 2, 4, count, *homes)
 
 
 @pytest.fixture
@@ -108,25 +108,39 @@ def cli(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_table_holds_three_complete_data_sets():
+def test_table_holds_complete_data_sets():
     table = sources.table()
-    assert [(row.dataset, row.file) for row in table] == [
-        (name, file)
-        for name in ("amazon-book", "yelp2018", "gowalla")
-        for file in ("train.txt", "test.txt")
-    ]
+    assert {row.dataset: [r.file for r in sources.rows_of(row.dataset)] for row in table} == {
+        "amazon-book": ["train.txt", "test.txt"],
+        "yelp2018": ["train.txt", "test.txt"],
+        "gowalla": ["train.txt", "test.txt"],
+        "amazon-cds": ["train.txt", "test.txt"],
+        "ml-1m": ["train.txt", "test.txt"],
+        "amazon-electronics": ["train.txt", "test.txt"],
+        "coat": ["user.txt", "random.txt"],
+    }
     for row in table:
         assert re.fullmatch("[0-9a-f]{32}", row.md5)
         assert re.fullmatch("[0-9a-f]{64}", row.sha256) or row.dataset == "amazon-book"
         assert row.version
+        assert row.holds == ("ratings" if row.dataset == "coat" else "lists")
         assert min(row.users, row.items, row.interactions) > 0
-        for url in (row.primary, row.archive):
+        for url in filter(None, (row.primary, row.archive)):
             assert url.startswith("https://")
-            assert url.endswith(f"/{row.dataset}/{row.file}")
-        assert row.primary != row.archive
-    assert len({row.md5 for row in table}) == 6
-    for train, test in zip(table[::2], table[1::2], strict=True):
-        assert (train.users, train.items) == (test.users, test.items)
+            assert url.endswith(f"/{row.file}")
+        assert row.primary and row.primary != row.archive
+        first = sources.rows_of(row.dataset)[0]
+        assert (row.users, row.items) == (first.users, first.items)
+    for column in ("md5", "primary"):
+        assert len({getattr(row, column) for row in table}) == len(table)
+
+
+def test_a_published_validation_set_is_a_part_of_train_that_must_be_asked_for():
+    train, valid = sources.rows_of("gowalla", only=["train.txt", "valid.txt"])
+    assert 0 < valid.interactions < train.interactions
+    assert failure(sources.rows_of, "yelp2018", only=["valid.txt"]) == (
+        "yelp2018 has no published valid.txt; it has train.txt, test.txt"
+    )
 
 
 def test_fetch_takes_both_files_from_the_primary_home(home, rows, tmp_path):
@@ -166,6 +180,46 @@ def test_fetch_turns_to_the_archive_when_the_primary_home_fails(server, rows, tm
     fetch.fetch("small", tmp_path, rows=rows)
     assert server.hits[:2] == ["/primary/train.txt", "/archive/train.txt"]
     assert (tmp_path / "train.txt").read_text() == TRAIN
+
+
+def test_fetch_does_without_an_archive(server, rows, tmp_path):
+    lone = [rows[0]._replace(archive="")]
+    message = failure(fetch.fetch, "small", tmp_path, rows=lone)
+    assert message == (
+        f"small/train.txt could not be fetched: {server.url}/primary/train.txt: HTTP 404; "
+        "set data.mirror or RECLOSS_MIRROR to a folder holding small/train.txt"
+    )
+    assert server.hits == ["/primary/train.txt"]
+    server.pages = {"/primary/train.txt": [TRAIN]}
+    fetch.fetch("small", tmp_path, rows=lone)
+    assert (tmp_path / "train.txt").read_text() == TRAIN
+
+
+@pytest.mark.parametrize("in_mirror", [True, False], ids=["mirror", "home"])
+def test_fetch_turns_crlf_line_ends_into_lf(server, rows, tmp_path, in_mirror):
+    crlf = [text.replace("\n", "\r\n") for text in (TRAIN, TEST)]
+    mirror = None
+    if in_mirror:
+        mirror = tmp_path / "mirror"
+        (mirror / "small").mkdir(parents=True)
+        for row, text in zip(rows, crlf, strict=True):
+            (mirror / "small" / row.file).write_bytes(text.encode())
+    else:
+        server.pages = {"/primary/train.txt": [crlf[0]], "/primary/test.txt": [crlf[1]]}
+    paths = fetch.fetch("small", tmp_path / "out", mirror, rows=rows)
+    assert [path.read_bytes() for path in paths] == [TRAIN.encode(), TEST.encode()]
+    assert len(server.hits) == (0 if in_mirror else 2)
+
+
+def test_fetch_brings_a_validation_set_only_when_asked(home, rows, tmp_path):
+    home.pages["/mirror/small/valid.txt"] = ["1 3\n"]
+    rows = [*rows, source(home, "valid.txt", "1 3\n")]
+    fetch.fetch("small", tmp_path, rows=rows)
+    assert listing(tmp_path) == ["test.txt", "train.txt"]
+    paths = fetch.fetch("small", tmp_path, f"{home.url}/mirror", rows=rows, only=["valid.txt"])
+    assert paths[-1] == tmp_path / "valid.txt"
+    assert paths[-1].read_text() == "1 3\n"
+    assert home.hits[-1] == "/mirror/small/valid.txt"
 
 
 def test_fetch_names_every_home_with_its_reason_and_leaves_nothing(server, rows, tmp_path):
@@ -257,10 +311,11 @@ def test_fetch_replaces_a_file_that_is_not_the_published_one(home, rows, tmp_pat
 
 def test_fetch_of_an_unknown_name_lists_the_known_ones_and_the_way_to_own_data(tmp_path):
     message = failure(fetch.fetch, "movies", tmp_path)
-    assert message.startswith(
-        "unknown data set 'movies': known are amazon-book, gowalla, yelp2018;"
+    known = "amazon-book, amazon-cds, amazon-electronics, coat, gowalla, ml-1m, yelp2018"
+    assert message == (
+        f"unknown data set 'movies': known are {known}; "
+        "for your own data give `path:` (docs/own-data.md)"
     )
-    assert "for your own data give `path:`, a folder with train.txt and test.txt" in message
 
 
 def test_read_sorts_by_user_and_item_and_tells_the_lines(tmp_path):
@@ -515,6 +570,21 @@ def test_published_data_arrives_whole_through_the_command_line(mirror, tmp_path,
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert tuple(manifest[n] for n in ("n_users", "n_items", "n_train", "n_test")) == counts
     assert (manifest["users_without_test"], manifest["items_without_train"]) == (0, 0)
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize("name", ["amazon-cds", "ml-1m", "amazon-electronics", "coat"])
+def test_published_files_hold_what_the_table_says(mirror, tmp_path, name):
+    paths = fetch.fetch(name, tmp_path, mirror=mirror)
+    for path, row in zip(paths, sources.rows_of(name), strict=True):
+        lines = [re.findall(r"\d+", line) for line in path.read_text().splitlines()]
+        if row.holds == "ratings":
+            assert {rating for _, _, rating in lines} == set("12345")
+            lines = [line[:2] for line in lines]
+        pairs = {(int(user), int(item)) for user, *items in lines for item in items}
+        assert len(pairs) == row.interactions
+        assert max(user for user, _ in pairs) < row.users
+        assert max(item for _, item in pairs) < row.items
 
 
 @pytest.mark.mirror

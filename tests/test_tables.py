@@ -124,6 +124,11 @@ def test_the_memory_of_the_plan_is_enough_and_not_three_times_too_much():
         assert peak <= plan.memory_mb(counts, "bpr", settings, backbone) < 2 * peak
 
 
+def test_the_plan_counts_a_published_data_set_by_what_is_trained_on():
+    for name, pairs in (("gowalla", 810128), ("coat", 6960)):
+        assert plan.counts_of({"name": name})["n_train"] == pairs
+
+
 def test_without_a_gpu_the_plan_names_smaller_experiments(tmp_path):
     import torch
 

@@ -9,12 +9,15 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from recloss.analysis.names import name_of
+from recloss.data import sources
+from recloss.data.files import of_entry
 from recloss.experiment import config as configuration
 from recloss.experiment import plan, published, runs, schema
 from recloss.experiment.code import code_hash
@@ -25,6 +28,7 @@ from snakemake.exceptions import WorkflowError
 
 try:
     config.update(configuration.load(config))
+    OWN_FILES = {d["name"]: of_entry(d) for d in config["datasets"] if "path" in d}
 except ReclossError as error:
     raise WorkflowError(str(error))
 
@@ -76,17 +80,42 @@ def dataset_entry(wildcards):
 
 
 def interaction_files(wildcards):
-    """Where a data set's train.txt and test.txt come from: the user, the simulation, or a fetch."""
+    """Where a data set's files come from: the user, the simulation, or a fetch."""
     entry = dataset_entry(wildcards)
     if "path" in entry:
-        return {f: f"{entry['path']}/{f}.txt" for f in ("train", "test")}
-    source = rules.simulate if "simulate" in entry else rules.fetch
-    return {"train": source.output.train, "test": source.output.test}
+        return OWN_FILES[entry["name"]]
+    if "simulate" in entry:
+        return {name: getattr(rules.simulate.output, name) for name in ("train", "test")}
+    found = sources.roles(entry["name"])
+    if entry["validation"] == "drawn":
+        found.pop("valid", None)
+    return {
+        role: f"<resources>/{entry['name']}/{file}" for role, file in found.items()
+    }
 
 
-def published_flag(wildcards):
+def reading_flags(wildcards):
+    """How a data set is read, as flags of recloss prepare."""
     entry = dataset_entry(wildcards)
-    return "" if "path" in entry or "simulate" in entry else "--published"
+    flags = {key: entry[key] for key in ("duplicates", "core") if "path" in entry}
+    flags |= {"by" if key == "by" else key: v for key, v in entry.get("split", {}).items()}
+    flags |= entry.get("rating", {})
+    words = [as_flags(flags)]
+    if "columns" in entry:
+        columns = (f"{role}={column}" for role, column in entry["columns"].items())
+        words.append("--columns " + " ".join(map(shlex.quote, columns)))
+    if "header" in entry:
+        words.append("--header" if entry["header"] else "--no-header")
+    if "path" not in entry:
+        words.append("--indices" if "simulate" in entry else "--published")
+    if "split" in entry:
+        words.append(f"--validation {config['split']['validation']}")
+    return " ".join(words)
+
+
+def input_flags(wildcards, input):
+    """The files of a data set, as flags of recloss prepare."""
+    return " ".join(f"--{role} {shlex.quote(path)}" for role, path in input.items())
 
 
 def simulation_flags(wildcards):

@@ -1,17 +1,17 @@
 """From a data set's name to a split.
 
-REQUIRED INPUTS: nothing, or the train.txt and test.txt of a data set of your own.
-OUTPUTS: <results>/data/{dataset}/manifest.json; {protocol}/split.npz and split.json.
+REQUIRED INPUTS: nothing, or the files of a data set of your own.
+OUTPUTS: <results>/data/{dataset}/manifest.json, users.parquet and items.parquet (the ids);
+{protocol}/split.npz and split.json.
 """
 
 
 rule fetch:
-    """Fetch a published data set from the mirror or its public homes, and verify it."""
+    """Fetch a file of a published data set from the mirror or its public homes, and verify it."""
     output:
-        train="<resources>/{dataset}/train.txt",
-        test="<resources>/{dataset}/test.txt",
+        "<resources>/{dataset}/{file}",
     log:
-        "<logs>/fetch/{dataset}.log",
+        "<logs>/fetch/{dataset}/{file}.log",
     localrule: True
     conda:
         "../../envs/recloss.yaml"
@@ -19,7 +19,7 @@ rule fetch:
         mirror=lookup("data/mirror", within=config),
     shell:
         # stderr stays on the terminal, where the progress bar needs one.
-        "recloss fetch {wildcards.dataset} --out $(dirname {output.train})"
+        "recloss fetch {wildcards.dataset} --only {wildcards.file} --out $(dirname {output})"
         ' --mirror "{params.mirror}" | tee {log}'
 
 
@@ -43,12 +43,13 @@ rule simulate:
 
 
 rule prepare:
-    """Parse and validate a data set; write it as arrays with a manifest."""
+    """Read, validate and, where it is not, divide a data set; write it as arrays with a manifest."""
     input:
         unpack(interaction_files),
     output:
         arrays="<results>/data/{dataset}/interactions.npz",
         manifest="<results>/data/{dataset}/manifest.json",
+        ids=multiext("<results>/data/{dataset}/", "users.parquet", "items.parquet"),
     log:
         "<logs>/prepare/{dataset}.log",
     localrule: True
@@ -56,10 +57,11 @@ rule prepare:
         "../../envs/recloss.yaml"
     params:
         code=code_hash("recloss.cli.prepare"),
-        published=published_flag,
+        files=input_flags,
+        reading=reading_flags,
     shell:
-        "recloss prepare {wildcards.dataset} --train {input.train:q}"
-        " --test {input.test:q} --out $(dirname {output.arrays}) {params.published} > {log} 2>&1"
+        "recloss prepare {wildcards.dataset} {params.files} {params.reading}"
+        " --out $(dirname {output.arrays}) > {log} 2>&1"
 
 
 rule split:

@@ -8,6 +8,10 @@ NAMES = {
     "amazon-book": "Amazon-Books",
     "yelp2018": "Yelp2018",
     "gowalla": "Gowalla",
+    "amazon-cds": "Amazon-CDs",
+    "ml-1m": "MovieLens-1M",
+    "amazon-electronics": "Amazon-Electronics",
+    "coat": "Coat",
     # backbones
     "mf": "MF",
     "lightgcn": "LightGCN",

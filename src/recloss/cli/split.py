@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from recloss.data.arrays import hash_arrays, pack, read_arrays
-from recloss.data.split import PROTOCOLS, split, write
+from recloss.data.arrays import hash_arrays, pack
+from recloss.data.split import PROTOCOLS, read_sets, split, write
 from recloss.files import ReclossError
 
 
@@ -24,12 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Split the arrays, if the manifest is theirs."""
     a = arguments
-    train, test = read_arrays(a.data)
+    sets = read_sets(a.data)
     try:
         manifest = json.loads(a.manifest.read_text())
     except (OSError, ValueError):
         raise ReclossError(f"{a.manifest}: no JSON to read; run recloss prepare") from None
-    if manifest.get("data_hash") != hash_arrays(pack(train=train, test=test)):
+    if manifest.get("data_hash") != hash_arrays(pack(**sets)):
         raise ReclossError(f"{a.manifest}: describes other data than {a.data}; prepare both again")
-    parts = split(train, test, a.protocol, a.validation, a.seed)
-    write(a.out, parts, manifest["dataset"], a.protocol, a.validation, a.seed)
+    how = (a.protocol, a.validation, a.seed)
+    parts = split(sets["train"], sets["test"], *how, sets.get("valid"))
+    write(a.out, parts, manifest["dataset"], *how, manifest.get("source"))

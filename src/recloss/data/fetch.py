@@ -10,7 +10,7 @@ from pathlib import Path
 import pooch
 import requests
 
-from recloss.data.parse import is_page
+from recloss.data.recognise import is_page
 from recloss.data.sources import Source, checksum, rows_of
 from recloss.files import ReclossError
 
@@ -24,23 +24,25 @@ def fetch(
     retries: int = 3,
     timeout: tuple[float, float] = (10, 60),
     rows: Sequence[Source] | None = None,
+    only: Sequence[str] | None = None,
 ) -> list[Path]:
-    """Bring train.txt and test.txt of a published data set into `out_dir`, verified.
+    """Bring the files of a published data set into `out_dir`, verified, with LF line ends.
 
-    Tries the mirror (this argument, else RECLOSS_MIRROR: a folder or URL holding <name>/train.txt),
-    then the primary home, then the archive. `retries` is the number of attempts where a failure
-    may pass, `timeout` the seconds to connect and between two reads. Files already there with the
+    Tries the mirror (this argument, else RECLOSS_MIRROR: a folder or URL holding <name>/<file>),
+    then the primary home, then the archive if there is one. `retries` is the number of attempts
+    where a failure may pass, `timeout` the seconds to connect and between two reads; `only` names
+    the files wanted, without it all but a published validation set. Files already there with the
     right checksum are left alone. Raises `ReclossError` naming every home tried and its reason.
     """
     mirror = mirror or os.environ.get("RECLOSS_MIRROR")
-    found = rows_of(name, rows)
+    found = rows_of(name, rows, only)
     for row in found:
         target = Path(out_dir) / row.file
         if target.is_file() and _fault(target, row) is None:
             continue
-        homes = [f"{str(mirror).rstrip('/')}/{name}/{row.file}"] if mirror else []
+        mirrored = f"{str(mirror).rstrip('/')}/{name}/{row.file}" if mirror else ""
         tried = []
-        for home in [*homes, row.primary, row.archive]:
+        for home in filter(None, (mirrored, row.primary, row.archive)):
             reason = _bring(home, target, row, max(retries, 1), timeout)
             if reason is None:
                 break
@@ -66,6 +68,8 @@ def _bring(home: str, target: Path, row: Source, retries: int, timeout) -> str |
                 download(home, str(part), None)
             else:
                 shutil.copyfile(Path(home).expanduser(), part)
+            # Some homes have CRLF line ends; the checksums are of the LF form.
+            part.write_bytes(part.read_bytes().replace(b"\r\n", b"\n"))
             fault = _fault(part, row)
             if fault is None:
                 os.replace(part, target)

@@ -1,85 +1,144 @@
-"""Parse and validate interaction data: `train.txt` and `test.txt`, one line a user.
+"""Parse lists of interactions: one line a user, `user item item ...`.
 
-`user item item ...`, ids from 0.
+Published and simulated files have ids from 0, all of which count. Lists of one's own may have ids
+of any kind.
 """
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import numpy as np
+import pyarrow as pa
 
 from recloss.data.interactions import Interactions
+from recloss.data.recognise import check_text, read_bytes
 from recloss.data.sources import Source
 from recloss.files import ReclossError
 
 MAX_COUNT = np.iinfo(np.int32).max  # ids are int32, and so is their count
+WIDTHS = {2: "two", 3: "three", 4: "four"}
+SEPARATOR = re.compile(rb"::|[,;|]")
+WORD = re.compile(rb"[^ \t\n]+")
+FORMAT = "write `user item item ...`"
 
 
-def is_page(text: bytes) -> bool:
-    """Tell whether a file that begins with `text` is an HTML page."""
-    return text.lstrip()[:1] == b"<"
+class _Words(NamedTuple):
+    """The words of a file, in order: where each begins in `text`, its line, if it begins that."""
+
+    path: str | Path
+    text: bytes
+    starts: np.ndarray
+    lines: np.ndarray
+    is_user: np.ndarray
+
+    def fail(self, line: int, what: str, remedy: str) -> NoReturn:
+        raise ReclossError(f"{self.path}:{line}: {what}; {remedy}")
+
+    def word(self, at: int) -> str:
+        return WORD.match(self.text, self.starts[at]).group().decode()[:40]
+
+
+def _words(path: str | Path) -> _Words:
+    """Divide a file into words; LF, CRLF or CR, tabs, trailing blanks, a byte order mark are legal.
+
+    Raises `ReclossError` for a blank line between others, separators other than blanks, control
+    characters, and what `recognise` refuses.
+    """
+    raw = check_text(path, read_bytes(path))
+    raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip()
+    text = np.frombuffer(raw, np.uint8)
+    space = np.append(True, text <= ord(" "))
+    starts = np.flatnonzero(space[:-1] & ~space[1:])
+    lines = np.searchsorted(np.flatnonzero(text == ord("\n")), starts) + 1
+    found = _Words(path, raw, starts, lines, np.append(True, lines[1:] != lines[:-1]))
+    if control := re.search(rb"[\x00-\x08\x0b-\x1f\x7f]", raw):
+        line = raw.count(b"\n", 0, control.start()) + 1
+        found.fail(line, f"control character {control.group()!r}", f"{FORMAT} as text")
+    if separator := SEPARATOR.search(raw):
+        line, mark = raw.count(b"\n", 0, separator.start()) + 1, separator.group().decode()
+        remedy = "put commas between fields and name it .csv" if mark == "::" else "name it .csv"
+        found.fail(line, f"fields are separated by {mark!r}", f"{remedy}, or use blanks")
+    users = lines[found.is_user]
+    if len(gap := np.flatnonzero(users != np.arange(len(users)) + 1)):
+        found.fail(gap[0] + 1, "blank line", "delete it, or give the user's id")
+    return found
+
+
+def _pairs(found: _Words, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return users, items and lines of the pairs, sorted; refuse users and items given twice.
+
+    codes: of each word, a number that stands for its id.
+    """
+    at_user, at_item = np.flatnonzero(found.is_user), np.flatnonzero(~found.is_user)
+    users = codes[at_user]
+    order = np.argsort(users, kind="stable")
+    if len(again := np.flatnonzero(np.diff(users[order]) == 0)):
+        before, after = order[again[0]], order[again[0] + 1]
+        widths = np.unique(np.bincount(found.lines)[1:])
+        if len(widths) == 1 and widths[0] in WIDTHS:
+            what = f"every line has {WIDTHS[widths[0]]} columns: ratings, not lists of items"
+            remedy = "name it .tsv if tabs are between them, or put commas and name it .csv"
+            found.fail(1, what, remedy)
+        what = f"user {found.word(at_user[after])} has a second line"
+        found.fail(after + 1, what, f"join it with line {before + 1}")
+    if not len(at_item):
+        found.fail(1, "no user has an item", FORMAT)
+    lines = found.lines[at_item]
+    users, items = users[lines - 1], codes[at_item]
+    order = np.lexsort((items, users))
+    users, items = users[order], items[order]
+    if len(twice := np.flatnonzero((np.diff(users) == 0) & (np.diff(items) == 0))):
+        at = order[twice[0]]
+        user, item = found.word(at_user[lines[at] - 1]), found.word(at_item[at])
+        found.fail(lines[at], f"user {user} has item {item} twice", "delete one of them")
+    return users, items, lines[order]
 
 
 def read(
     path: str | Path, n_users: int | None = None, n_items: int | None = None
 ) -> tuple[Interactions, np.ndarray]:
-    """Parse and validate a file; return its pairs and the line, from 1, of each: int64 (nnz,).
+    """Parse and validate a file of ids from 0; return its pairs and the line of each, (nnz,) int64.
 
     `n_users` and `n_items` bound the ids; the counts returned are the file's largest ids + 1. A
     user without items and blank lines at the end are legal. Raises `ReclossError`, as
     `<file>:<line>: <what>; <remedy>`, for what is not an id in range, a user on two lines, an item
-    twice on a line, a blank line between others, a file without a pair, and an HTML page.
+    twice on a line, a blank line between others, a file without a pair, and what is recognisably
+    something else.
     """
-
-    def fail(line: int, what: str, remedy: str):
-        raise ReclossError(f"{path}:{line}: {what}; {remedy}")
-
-    try:
-        raw = Path(path).read_bytes().replace(b"\r\n", b"\n").rstrip()
-    except OSError as error:
-        raise ReclossError(f"{path}: {error.strerror}; give a readable text file") from None
-    if not raw:
-        fail(1, "the file is empty", "delete it, and fetch or write it again")
-    if is_page(raw[:1024]):
-        fail(1, "this is an HTML page, not interactions", "delete it and fetch again")
-    if illegal := re.search(rb"[^0-9 \t\n]", raw):
-        line = raw.count(b"\n", 0, illegal.start()) + 1
-        words = raw.split(b"\n")[line - 1].decode(errors="replace").replace("\t", " ").split(" ")
-        word = next(word for word in words if not re.fullmatch("[0-9]*", word))
+    found = _words(path)
+    if illegal := re.search(rb"[^0-9 \t\n]", found.text):
+        at = np.searchsorted(found.starts, illegal.start(), side="right") - 1
+        word = found.word(at)
         what = "negative id" if re.fullmatch("-[0-9]+", word) else "not an integer:"
-        fail(line, f"{what} {word[:40]!r}", "write `user item item ...` with ids from 0")
-
-    text = np.frombuffer(raw, np.uint8)
-    space = np.append(True, text <= ord(" "))
-    starts = np.flatnonzero(space[:-1] & ~space[1:])
-    ids = np.fromstring(raw.decode(), np.int64, sep=" ")  # an id beyond int64 becomes its maximum
-    lines = np.searchsorted(np.flatnonzero(text == ord("\n")), starts) + 1
-    is_user = np.append(True, lines[1:] != lines[:-1])  # the first id of its line
-    line_users = ids[is_user]
-    if len(gap := np.flatnonzero(lines[is_user] != np.arange(len(line_users)) + 1)):
-        fail(gap[0] + 1, "blank line", "delete it, or give the user's id")
-    bounds = np.where(is_user, n_users or MAX_COUNT, n_items or MAX_COUNT)
+        found.fail(found.lines[at], f"{what} {word!r}", f"{FORMAT} with ids from 0")
+    ids = np.fromstring(found.text.decode(), np.int64, sep=" ")  # beyond int64: its maximum
+    bounds = np.where(found.is_user, n_users or MAX_COUNT, n_items or MAX_COUNT)
     if len(beyond := np.flatnonzero(ids >= bounds)):
-        at, kind = beyond[0], "user" if is_user[beyond[0]] else "item"
-        what = f"{kind} {raw[starts[at] :].split(maxsplit=1)[0].decode()} is out of range"
-        fail(lines[at], what, f"renumber: {kind} ids run from 0 to {bounds[at] - 1}")
-    order = np.argsort(line_users, kind="stable")
-    if len(again := np.flatnonzero(np.diff(line_users[order]) == 0)):
-        before, after = order[again[0]], order[again[0] + 1]
-        what = f"user {line_users[after]} has a second line"
-        fail(after + 1, what, f"join it with line {before + 1}")
-
-    users, items, lines = line_users[lines - 1][~is_user], ids[~is_user], lines[~is_user]
-    if not len(items):
-        fail(1, "no user has an item", "write `user item item ...`")
-    order = np.lexsort((items, users))
-    users, items, lines = users[order], items[order], lines[order]
-    if len(twice := np.flatnonzero((np.diff(users) == 0) & (np.diff(items) == 0))):
-        at = twice[0]
-        fail(lines[at], f"user {users[at]} has item {items[at]} twice", "delete one of them")
-    counts = int(line_users.max()) + 1, int(items.max()) + 1
+        at, kind = beyond[0], "user" if found.is_user[beyond[0]] else "item"
+        what = f"{kind} {found.word(at)} is out of range"
+        found.fail(found.lines[at], what, f"renumber: {kind} ids run from 0 to {bounds[at] - 1}")
+    users, items, lines = _pairs(found, ids)
+    counts = int(ids[found.is_user].max()) + 1, int(items.max()) + 1
     return Interactions(users.astype(np.int32), items.astype(np.int32), *counts), lines
+
+
+def read_named(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray, np.ndarray, np.ndarray]:
+    """Parse and validate a file of ids of any kind.
+
+    Returns the users' and the items' ids, text in order of first appearance, and of each pair,
+    sorted by these, the position of its user and item there, int32 (nnz,), and its line. Users
+    without items are among the ids. Raises `ReclossError` as `read` does.
+    """
+    found = _words(path)
+    words = pa.array(found.text.decode().split(), pa.large_string())
+    kinds = [words.filter(pa.array(which)) for which in (found.is_user, ~found.is_user)]
+    users, items = (words_of_kind.dictionary_encode() for words_of_kind in kinds)
+    codes = np.empty(len(words), np.int64)
+    codes[found.is_user], codes[~found.is_user] = users.indices, items.indices
+    pairs = _pairs(found, codes)
+    return users.dictionary, items.dictionary, *(x.astype(np.int32) for x in pairs[:2]), pairs[2]
 
 
 def load(

@@ -1,40 +1,58 @@
 """Divide the interactions into train, validation and test as a protocol says.
 
 `published` trains on all of train.txt and leaves validation empty: the best epoch is then picked on
-test, as the published numbers do. `heldout` moves a part of each user's train items to validation.
+test, as the published numbers do. `heldout` moves a part of each user's train items to validation,
+or those that the data set says.
 """
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recloss import seeds
-from recloss.data.arrays import hash_arrays, pack, write_arrays
+from recloss.data.arrays import hash_arrays, pack, unpack, write_arrays
 from recloss.data.interactions import Interactions, Split
+from recloss.data.shares import shares
 from recloss.files import ReclossError, write_json
 
 PROTOCOLS = ("published", "heldout")
 
 
+def read_sets(path: str | Path) -> dict[str, Interactions]:
+    """Return the sets of an interactions.npz by name: train, test and, if it has it, valid."""
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            names = [
+                name.removesuffix("_users") for name in arrays.files if name.endswith("_users")
+            ]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        names = ["train", "test"]  # `unpack` says what is wrong
+    found = [name for name in names if name != "n"]
+    return dict(zip(found, unpack(path, *found), strict=True))
+
+
 def split(
-    train: Interactions, test: Interactions, protocol: str, validation: float = 0.1, seed: int = 0
+    train: Interactions,
+    test: Interactions,
+    protocol: str,
+    validation: float = 0.1,
+    seed: int = 0,
+    valid: Interactions | None = None,
 ) -> Split:
     """Return the split of `protocol`, one of PROTOCOLS; `test` stays as it is.
 
-    `heldout` draws floor(validation n) of a user's n train items for validation, at least one
-    where n >= 5, never all n: a user with train items keeps one. The draw depends on `seed` only.
+    `heldout` moves `valid`, pairs of train, to validation; without it, the share `validation` of
+    each user's train items (`shares`), drawn at random from the stream of `seed`.
     """
     if protocol not in PROTOCOLS:
         raise ReclossError(f"unknown protocol {protocol!r}; take one of {', '.join(PROTOCOLS)}")
     if protocol == "published":
         return Split(train, train.select(np.zeros(len(train), bool)), test)
-    if not 0 < validation < 1:
-        raise ReclossError(f"validation {validation} is not a share between 0 and 1; take 0.1")
-    counts = train.counts()
-    held = np.floor(validation * counts + 1e-9).astype(np.int64)  # 0.29 * 100 is below 29
-    held = np.maximum(held, counts >= 5)
-    held = np.minimum(held, np.maximum(counts - 1, 0))
+    if valid is not None:
+        return Split(train.select(~np.isin(train.keys(), valid.keys())), valid, test)
+    held = shares(train.counts(), validation, "validation")
     if not held.any():
         raise ReclossError("no user has train items to spare for validation; raise validation")
     return Split(*train.hold_out(held, seeds.generator(seed, "split")), test)
@@ -47,8 +65,12 @@ def write(
     protocol: str,
     validation: float,
     seed: int,
+    source: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write split.npz and split.json, which describes it, to `out_dir`; return the latter."""
+    """Write split.npz and split.json, which describes it, to `out_dir`; return the latter.
+
+    source: what the manifest of `prepare` says of where the data came from.
+    """
     arrays = pack(train=parts.train, valid=parts.valid, test=parts.test)
     description = {
         "dataset": dataset,
@@ -63,6 +85,7 @@ def write(
         "protocol": protocol,
         "validation": validation,
         "seed": seed,
+        **({"source": source} if source else {}),
         "data_hash": hash_arrays(arrays),
     }
     write_arrays(Path(out_dir) / "split.npz", arrays)

@@ -103,7 +103,8 @@ def _check(config: dict[str, Any]) -> None:
     """Refuse what a JSON schema cannot: names that refer to nothing, settings that clash."""
     known = loss_names()
     names = [dataset["name"] for dataset in config["datasets"]]
-    public = list(dict.fromkeys(row.dataset for row in sources.table()))
+    known_files = sources.table()
+    public = list(dict.fromkeys(row.dataset for row in known_files))
     for loss in config["losses"]:
         if loss not in known:
             raise ReclossError(
@@ -123,6 +124,10 @@ def _check(config: dict[str, Any]) -> None:
             raise ReclossError(
                 f"{where}.name: {name!r} is a published data set; name your own otherwise"
             )
+        own = {"columns", "header", "split"} & set(dataset)
+        if own and "path" not in dataset:
+            raise ReclossError(f"{where}.{min(own)}: is for data of your own, with a path")
+        _check_published(where, dataset, [row for row in known_files if row.dataset == name])
         if not local and name not in public:
             raise ReclossError(
                 f"{where}.name: no published data set {name!r} (known: {', '.join(public)}); "
@@ -184,6 +189,22 @@ def _check(config: dict[str, Any]) -> None:
             _check_given(where, model, entry["settings"], first)
     for run in every_run(config):
         check_settings(run.loss, run.settings, f"configuration: {run.dataset}, {run.loss}")
+
+
+def _check_published(where: str, dataset: dict[str, Any], files: list[sources.Source]) -> None:
+    """Refuse keys of an entry that its published files, none of an own data set, cannot serve."""
+    if "path" in dataset or "simulate" in dataset:
+        files = []
+    name = dataset["name"]
+    if dataset["validation"] == "published" and sources.VALID not in [row.file for row in files]:
+        raise ReclossError(
+            f"{where}.validation: no published validation set of {name!r}; leave out"
+        )
+    rated = any(row.holds == "ratings" for row in files)
+    if rated and "rating" not in dataset:
+        raise ReclossError(f"{where}: {name} has ratings; add rating: {{at_least: 4}}")
+    if "rating" in dataset and not rated and "path" not in dataset:
+        raise ReclossError(f"{where}.rating: {name!r} has no ratings; leave it out")
 
 
 def _check_names(where: str, names: Iterable[str], what: str, known: list[str]) -> None:

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from recloss.data import sources
+from recloss.data import prepare, sources
 from recloss.data.interactions import Interactions, Split
-from recloss.data.parse import load
 from recloss.engine.device import keep_memory, pick_device, use_threads
 from recloss.experiment.runs import Run, every_run, trial_runs
 from recloss.experiment.schema import BACKBONE, LINEAR
@@ -67,17 +66,17 @@ def _negatives(settings: dict[str, Any]) -> int:
 def counts_of(entry: dict[str, Any]) -> dict[str, int]:
     """Return n_users, n_items, n_train of a data set, before it is fetched or generated.
 
-    A simulated data set's train pairs are an expectation; one of the user's own is read.
+    A simulated data set's train pairs are an expectation, those of ratings at most all of them; one
+    of the user's own is read.
     """
     if "path" in entry:
-        folder = Path(entry["path"])
-        train, _ = load(folder / "train.txt", folder / "test.txt")
+        train = prepare.of_entry(entry).sets["train"]
         return {"n_users": train.n_users, "n_items": train.n_items, "n_train": len(train)}
     if "simulate" in entry:
         p = entry["simulate"]
         expected = round(p["users"] * p["observed"] * (1 - p["test_fraction"]))
         return {"n_users": p["users"], "n_items": p["items"], "n_train": expected}
-    row = next(r for r in sources.rows_of(entry["name"]) if r.file == "train.txt")
+    row = sources.rows_of(entry["name"])[0]  # what is trained on, of ratings a part
     return {"n_users": row.users, "n_items": row.items, "n_train": row.interactions}
 
 
