@@ -195,11 +195,13 @@ def reproduction_runs(config: dict[str, Any]) -> Iterator[Run]:
 def trial_runs(config: dict[str, Any]) -> Iterator[Run]:
     """Yield the trials of `snakemake tune`, on the first seed, equally many of every model.
 
-    A model whose grid has more points than there are trials gets as many drawn at random, from the
-    stream (0, "tune", model); one with fewer gets all of its grid.
+    Models of `tune.over` that are not in the experiment have none. A model whose grid has more
+    points than there are trials gets as many drawn at random, from the stream (0, "tune", model);
+    one with fewer gets all of its grid.
     """
     entry, config = config["tune"], config | {"tuned": {"datasets": {}}}
-    for dataset, model in itertools.product(entry["datasets"], entry["over"]):
+    models = [model for model in entry["over"] if model in config["losses"] + config["linear"]]
+    for dataset, model in itertools.product(entry["datasets"], models):
         over = entry["over"][model]
         points = list(itertools.product(*over.values()))
         order = seeds.generator(0, f"tune {model}").permutation(len(points))
