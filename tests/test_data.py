@@ -357,8 +357,9 @@ def test_read_agrees_with_a_plain_parser(tmp_path_factory, rows):
 FAULTS = {
     "a word": ("0 1\n1 x2 3\n", 2, "not an integer: 'x2'; write `user item item ...`"),
     "a fraction": ("0 1\n\n1 2.5\n", 3, "not an integer: '2.5'; write"),
-    "commas": ("0,1,2\n", 1, "not an integer: '0,1,2'; write"),
-    "a strange space": ("0 1\x0b2\n", 1, "not an integer: '1\\x0b2'; write"),
+    "commas": ("0,1,2\n", 1, "fields are separated by ','; name it .csv, or use blanks"),
+    "colons": ("0 1\n1::2::5\n", 2, "fields are separated by '::'; put commas between fields and"),
+    "a control character": ("0 1\n1 \x0b2\n", 2, "control character '\\x0b'; write `user item"),
     "negative": (
         "0 1\n1 4 -3\n",
         2,
@@ -368,7 +369,16 @@ FAULTS = {
     "beyond int64": ("0 99999999999999999999\n", 1, "item 99999999999999999999 is out of range;"),
     "user beyond int32": ("3000000000 1\n", 1, "user 3000000000 is out of range; renumber: user"),
     "an item twice": ("0 1\n1 7 2 7\n", 2, "user 1 has item 7 twice; delete one of them"),
-    "a user on two lines": ("5 1\n4 1\n5 2\n", 3, "user 5 has a second line; join it with line 1"),
+    "a user on two lines": (
+        "5 1\n4 1 3\n5 2\n",
+        3,
+        "user 5 has a second line; join it with line 1",
+    ),
+    "ratings": (
+        "1\t7\t5\n2\t7\t3\n1\t8\t4\n",
+        3,
+        "user 1 has a second line and every line three columns: ratings, not lists of items; name",
+    ),
     "a blank line": ("0 1\n\n1 2\n", 2, "blank line; delete it, or give the user's id"),
     "nothing": ("", 1, "the file is empty; delete it, and fetch or write it again"),
     "blanks": ("\n \n", 1, "the file is empty; delete it"),
@@ -398,7 +408,7 @@ def test_read_refuses_ids_beyond_the_declared_counts(tmp_path):
 
 def test_read_names_a_file_that_is_not_there(tmp_path):
     message = failure(parse.read, tmp_path / "none.txt")
-    assert message == f"{tmp_path}/none.txt: No such file or directory; give a readable text file"
+    assert message == f"{tmp_path}/none.txt: No such file or directory; give a readable file"
 
 
 @pytest.fixture
@@ -452,10 +462,16 @@ def test_load_refuses_other_counts_than_declared(files, rows, train, test, at, c
     )
 
 
+def prepared(name, train, test, out, published=False):
+    """Prepare two lists of indices; return the manifest."""
+    paths = {"train": train, "test": test}
+    return prepare.write(name, prepare.from_indices(paths, name if published else None), paths, out)
+
+
 def test_prepare_writes_arrays_and_a_manifest(files, tmp_path):
     files[0].write_text("0 1 2\n1 0 5\n2 1\n")
     files[1].write_text("0 3\n1 2\n2\n")
-    manifest = prepare.prepare("mine", *files, tmp_path / "out")
+    manifest = prepared("mine", *files, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == manifest
     assert re.fullmatch("[0-9a-f]{64}", manifest.pop("data_hash"))
     assert manifest == {
@@ -486,7 +502,7 @@ def test_prepare_writes_arrays_and_a_manifest(files, tmp_path):
 
 def test_prepare_is_deterministic_to_the_byte(files, tmp_path):
     for out in ("a", "b"):
-        prepare.prepare("mine", *files, tmp_path / out)
+        prepared("mine", *files, tmp_path / out)
     for name in ("interactions.npz", "manifest.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     with zipfile.ZipFile(tmp_path / "a" / "interactions.npz") as archive:
@@ -494,16 +510,16 @@ def test_prepare_is_deterministic_to_the_byte(files, tmp_path):
 
 
 def test_data_hash_follows_the_pairs_and_not_the_text(files, tmp_path):
-    before = prepare.prepare("mine", *files, tmp_path)
+    before = prepared("mine", *files, tmp_path)
     files[0].write_text("1 3 0\n0 2 1\n\n")
-    assert prepare.prepare("other", *files, tmp_path)["data_hash"] == before["data_hash"]
+    assert prepared("other", *files, tmp_path)["data_hash"] == before["data_hash"]
     files[0].write_text("0 1 2\n1 0 3 1\n")
-    assert prepare.prepare("mine", *files, tmp_path)["data_hash"] != before["data_hash"]
+    assert prepared("mine", *files, tmp_path)["data_hash"] != before["data_hash"]
 
 
 def test_prepare_checks_published_counts_only_when_asked(files, tmp_path):
-    prepare.prepare("gowalla", *files, tmp_path / "out")
-    message = failure(prepare.prepare, "gowalla", *files, tmp_path / "out2", published=True)
+    prepared("gowalla", *files, tmp_path / "out")
+    message = failure(prepared, "gowalla", *files, tmp_path / "out2", published=True)
     assert f"{files[0]}: wrong counts: expected 810128 interactions, found 4;" in message
     assert not (tmp_path / "out2").exists()
 
@@ -516,7 +532,7 @@ def test_read_arrays_names_a_missing_file(tmp_path):
 @pytest.mark.parametrize("content", ["text", "half", "other arrays", "pickled"])
 def test_read_arrays_refuses_what_prepare_did_not_write(files, tmp_path, content):
     path = tmp_path / "interactions.npz"
-    prepare.prepare("mine", *files, tmp_path)
+    prepared("mine", *files, tmp_path)
     if content == "text":
         path.write_text("0 1\n")
     elif content == "half":
@@ -541,15 +557,17 @@ def test_command_line_prepares_and_reports_errors_in_one_line(files, tmp_path):
         files[1],
         "--out",
         tmp_path / "o",
+        "--indices",
     )
     assert cli(*arguments).returncode == 0
-    assert listing(tmp_path / "o") == ["interactions.npz", "manifest.json"]
+    written = ["interactions.npz", "items.parquet", "manifest.json", "users.parquet"]
+    assert listing(tmp_path / "o") == written
     files[0].write_text("0 x\n")
     result = cli(*arguments)
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {files[0]}:1: not an integer: 'x';")
     assert result.stderr.count("\n") == 1
-    result = cli(*arguments, "--published")
+    result = cli(*arguments[:-1], "--published")
     assert result.stderr.startswith("error: unknown data set 'mine'")
 
 
@@ -592,5 +610,5 @@ def test_a_published_file_cut_short_is_refused(mirror, tmp_path):
     train, test = mirror / "gowalla" / "train.txt", mirror / "gowalla" / "test.txt"
     cut = tmp_path / "train.txt"
     cut.write_bytes(train.read_bytes()[:3_000_000])
-    message = failure(prepare.prepare, "gowalla", cut, test, tmp_path / "out", published=True)
+    message = failure(prepared, "gowalla", cut, test, tmp_path / "out", published=True)
     assert f"{cut}: wrong counts: expected 810128 interactions, found 5" in message

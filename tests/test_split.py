@@ -164,7 +164,8 @@ def run(folder, *flags):
 def prepared(tmp_path):
     (tmp_path / "train.txt").write_text("0 1 2 3 4 5\n1 0 3\n")
     (tmp_path / "test.txt").write_text("0 0\n1 2\n")
-    prepare.prepare("mine", tmp_path / "train.txt", tmp_path / "test.txt", tmp_path)
+    paths = {name: tmp_path / f"{name}.txt" for name in ("train", "test")}
+    prepare.write("mine", prepare.from_indices(paths), paths, tmp_path)
     return tmp_path
 
 

@@ -43,8 +43,8 @@ class _Words(NamedTuple):
 def _words(path: str | Path) -> _Words:
     """Divide a file into words; LF, CRLF or CR, tabs, trailing blanks, a byte order mark are legal.
 
-    Raises `ReclossError` for a blank line between others, separators other than blanks, control
-    characters, and what `recognise` refuses.
+    Raises `ReclossError` for separators other than blanks, control characters, and what `recognise`
+    refuses.
     """
     raw = check_text(path, read_bytes(path))
     raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip()
@@ -55,34 +55,35 @@ def _words(path: str | Path) -> _Words:
     found = _Words(path, raw, starts, lines, np.append(True, lines[1:] != lines[:-1]))
     if control := re.search(rb"[\x00-\x08\x0b-\x1f\x7f]", raw):
         line = raw.count(b"\n", 0, control.start()) + 1
-        found.fail(line, f"control character {control.group()!r}", f"{FORMAT} as text")
+        found.fail(line, f"control character {control.group().decode()!r}", f"{FORMAT} as text")
     if separator := SEPARATOR.search(raw):
         line, mark = raw.count(b"\n", 0, separator.start()) + 1, separator.group().decode()
         remedy = "put commas between fields and name it .csv" if mark == "::" else "name it .csv"
         found.fail(line, f"fields are separated by {mark!r}", f"{remedy}, or use blanks")
-    users = lines[found.is_user]
-    if len(gap := np.flatnonzero(users != np.arange(len(users)) + 1)):
-        found.fail(gap[0] + 1, "blank line", "delete it, or give the user's id")
     return found
 
 
 def _pairs(found: _Words, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return users, items and lines of the pairs, sorted; refuse users and items given twice.
+    """Return users, items and lines of the pairs, sorted; refuse what is given twice, blank lines.
 
     codes: of each word, a number that stands for its id.
     """
     at_user, at_item = np.flatnonzero(found.is_user), np.flatnonzero(~found.is_user)
+    numbers = found.lines[at_user]
+    if len(gap := np.flatnonzero(numbers != np.arange(len(numbers)) + 1)):
+        found.fail(gap[0] + 1, "blank line", "delete it, or give the user's id")
     users = codes[at_user]
     order = np.argsort(users, kind="stable")
     if len(again := np.flatnonzero(np.diff(users[order]) == 0)):
         before, after = order[again[0]], order[again[0] + 1]
+        what, remedy = f"user {found.word(at_user[after])} has a second line", "join it with line"
         widths = np.unique(np.bincount(found.lines)[1:])
         if len(widths) == 1 and widths[0] in WIDTHS:
-            what = f"every line has {WIDTHS[widths[0]]} columns: ratings, not lists of items"
-            remedy = "name it .tsv if tabs are between them, or put commas and name it .csv"
-            found.fail(1, what, remedy)
-        what = f"user {found.word(at_user[after])} has a second line"
-        found.fail(after + 1, what, f"join it with line {before + 1}")
+            what += f" and every line {WIDTHS[widths[0]]} columns: ratings, not lists of items"
+            remedy = (
+                "name it .tsv if tabs are between them, or put commas and name it .csv; or join"
+            )
+        found.fail(after + 1, what, f"{remedy} {before + 1}")
     if not len(at_item):
         found.fail(1, "no user has an item", FORMAT)
     lines = found.lines[at_item]

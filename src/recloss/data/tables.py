@@ -37,7 +37,7 @@ KNOWN = {
 }
 ROLES = {word: role for role, words in KNOWN.items() for word in words.split()}
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-YEAR_2000 = 946_684_800  # in seconds: a number above is a time, not a rating
+A_TIME = 10**8  # seconds: a number above is a time (from 1973 on), not a rating
 
 
 class Layout(NamedTuple):
@@ -193,7 +193,7 @@ def _usual_order(row: list[str]) -> dict[str, int]:
     found = {"user": 0, "item": 1} if len(row) > 1 else {}
     for at, cell in enumerate(row[2:4], start=2):
         is_number = NUMBER.fullmatch(cell)
-        small = is_number and abs(float(cell)) < YEAR_2000
+        small = is_number and abs(float(cell)) < A_TIME
         if small and at == 2:
             found["rating"] = at
         elif not small and "timestamp" not in found:
@@ -224,9 +224,9 @@ def read_table(
             table = _read_text(path, layout, wanted)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         _find_fault(path, layout, wanted, _short(error))
-    if not len(table):
-        raise ReclossError(f"{path}: no row but the header; fetch or write it again")
     try:
+        if not len(table):
+            raise _Fault("no row")
         users, items = (_ids(table[role], role) for role in ("user", "item"))
         numbers = [_numbers(table[role]) for role in wanted[2:]]
     except _Fault as fault:
@@ -360,12 +360,15 @@ def _find_fault(path: str | Path, layout: Layout, wanted: list[str], reason: str
     """Raise the first fault of a table, with its line if it is a text's."""
     if layout.delimiter is None:
         raise ReclossError(f"{path}: {reason}; mend that column, or leave such rows out")
+    line = 0
     try:
         for line, row in _rows(path, layout):
             if fault := _fault_of(row, layout, wanted):
                 raise ReclossError(f"{path}:{line}: {fault}; mend or delete the line")
     except csv.Error as error:
         reason = str(error)
+    if not line:
+        raise ReclossError(f"{path}: no row but the header; fetch or write it again")
     raise ReclossError(f"{path}: {reason}; mend that, or write it as Parquet")
 
 

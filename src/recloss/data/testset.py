@@ -57,7 +57,7 @@ def divide(
     if by == "time":
         new = out & ~_known(pairs, train)
         counts["test pairs new to train"] = int(new.sum())
-        out, inner = out & ~new, inner & _known(pairs, pairs.select(~out & ~inner))
+        out = out & ~new
     return train, _not_empty(path, pairs.select(out), by), pairs.select(inner), counts
 
 
