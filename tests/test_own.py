@@ -145,7 +145,7 @@ def test_a_configuration_says_what_is_not_to_be_guessed(tmp_path, capsys):
 
 def test_ease_is_left_out_where_memory_would_not_do(tmp_path, monkeypatch, capsys):
     data = table(tmp_path)
-    monkeypatch.setattr("os.sysconf", lambda name: 1 << 14)  # a machine of 256 MiB
+    monkeypatch.setattr(own, "available_memory", lambda device: 8_000)  # bytes; 30 x 30 need 4,680
     recloss_own(data, "--out", tmp_path)
     assert "without EASE, which takes" in capsys.readouterr().err
     assert yaml.safe_load((tmp_path / "sales-24.yaml").read_text())["linear"] == ["ials"]

@@ -1,11 +1,11 @@
 """An experiment on data of one's own: the configuration of a file, guessed from what it holds."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
 from recloss.data import sources
@@ -14,8 +14,8 @@ from recloss.data.prepare import Prepared, of_entry, story
 from recloss.data.tables import Layout, is_table, layout_of, read_table
 from recloss.engine.device import pick_device
 from recloss.experiment import config
-from recloss.experiment.plan import memory_mb
 from recloss.files import ReclossError
+from recloss.models.ease import available_memory, ease_memory
 
 HEAD = """\
 # How {path} is read, as `recloss own` guessed it: change here what is wrong.
@@ -123,18 +123,16 @@ def of_this_machine(found: Prepared, given: dict[str, Any]) -> tuple[dict[str, A
     """Return what a configuration should say for this machine, and why, in lines.
 
     Without a GPU, that several runs train at once; and no EASE if its matrix of items would take
-    half of the memory. given: other configuration, which is not contradicted.
+    half of the free memory. given: other configuration, which is not contradicted.
     """
     others, why = {}, []
     if "device" not in given and pick_device("auto").type == "cpu":
         others["device"] = "cpu"
-    train = found.sets["train"]
-    counts = {"n_users": train.n_users, "n_items": train.n_items, "n_train": len(train)}
-    need = memory_mb(counts, "ease", {})
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    if "linear" not in given and need > memory / 2:
+    n_items = found.sets["train"].n_items
+    need = ease_memory(n_items)
+    if "linear" not in given and need > available_memory(torch.device("cpu")) / 2:
         others["linear"] = ["ials"]
-        why = [f"without EASE, which takes {need / 1e3:.0f} GB for {train.n_items:,} items"]
+        why = [f"without EASE, which takes {need / 1e9:.1f} GB of memory for {n_items:,} items"]
     return others, why
 
 
