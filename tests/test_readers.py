@@ -512,7 +512,7 @@ def test_the_command_writes_ids_beside_the_arrays_and_says_how_it_read(tmp_path)
     assert (manifest["n_users"], manifest["n_items"], manifest["n_train"]) == (3, 7, 18)
     assert prepare.story(manifest["source"]) == (
         "24 rows (text with commas; user who, item what, rating stars); liked are ratings of 4 and "
-        "more; 3 rated lower; test set by share, test share 0.2."
+        "more; 3 rated lower; test set by share of 0.2."
     )
 
 

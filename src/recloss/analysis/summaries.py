@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recloss.data.prepare import story
 from recloss.experiment.runs import step_runs
 from recloss.experiment.schema import label_of
 
@@ -56,7 +57,7 @@ def grid_points(metrics: pd.DataFrame, grid: dict[str, Any]) -> pd.DataFrame:
 
 
 def data_table(manifests: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return a row per data set from the manifests of the splits."""
+    """Return a row per data set from the manifests of the splits; `origin` says how it was made."""
     columns = {
         "dataset": "dataset",
         "n_users": "users",
@@ -71,7 +72,8 @@ def data_table(manifests: list[dict[str, Any]]) -> pd.DataFrame:
         "data_hash": "hash",
     }
     frame = pd.DataFrame(manifests)[list(columns)].rename(columns=columns)
-    return frame.assign(hash=frame["hash"].str[:12])
+    origin = [story(manifest.get("source", {})) for manifest in manifests]
+    return frame.assign(hash=frame["hash"].str[:12], origin=origin)
 
 
 def cost_table(metrics: pd.DataFrame) -> pd.DataFrame:

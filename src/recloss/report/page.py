@@ -216,6 +216,14 @@ def claims_of(results: Path) -> list[dict[str, Any]]:
     return found
 
 
+def origins(table: Path) -> list[tuple[str, str]]:
+    """Return how each data set of one's own was made, from data.csv: name and sentence."""
+    frame = pd.read_csv(table, keep_default_na=False)
+    if "origin" not in frame:  # of before that column
+        return []
+    return [(row.dataset, row.origin) for row in frame.itertuples() if row.origin]
+
+
 def render(config: dict[str, Any], results: Path, template: Path) -> str:
     """Return the report as HTML.
 
@@ -243,6 +251,7 @@ def render(config: dict[str, Any], results: Path, template: Path) -> str:
         furthest=furthest(rows) if "debiasing" in tables else [],
         obeyed=obeyed(pd.read_csv(bounds)).to_dict("records") if "bounds" in tables else [],
         twins=twins(results) if "truth" in tables else [],
+        origins=origins(results / "tables" / "data.csv"),
         tables=tables,
         figures=figures,
     )

@@ -86,7 +86,8 @@ def tick(value: Any) -> str:
 
 
 def data_display(table: pd.DataFrame) -> Styler:
-    """Return the data table with thousands separated."""
+    """Return the data table with thousands separated; `origin` is for the report's text."""
+    table = table.drop(columns="origin")
     counts = [name for name, kind in table.dtypes.items() if kind.kind == "i"]
     return table.style.hide(axis="index").format(
         dict.fromkeys(counts, "{:,}") | {"density": "{:.5f}"}
