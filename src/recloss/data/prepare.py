@@ -195,7 +195,7 @@ def _union(one: Interactions, other: Interactions) -> Interactions:
 
 
 def story(source: dict[str, Any]) -> str:
-    """Say how a data set came from its files, from `source` of its manifest; `` if it is nothing."""
+    """Say how a data set came from its files, from `source` of its manifest; or nothing."""
     counts = dict(source.get("counts", {}))
     if not counts:
         return ""
