@@ -16,6 +16,8 @@ COMMANDS = {
     "train": "train one loss on one data set with one seed",
     "linear": "train iALS or EASE",
     "control": "rank by popularity or at random",
+    "recommend": "write the best items of every user of a finished run",
+    "export": "write the vectors of a finished run, for an index",
     "certify": "certify that iALS and EASE absorb debiasing",
     "truth": "judge runs on simulated data by the truth",
     "bounds": "evaluate the bounds of InfoNCE, MINE and BPR at the vectors of runs",
