@@ -14,7 +14,6 @@ from recloss.analysis.claims import CLAIMS
 from recloss.analysis.names import header, name_of, place_name
 from recloss.analysis.statements import PRINTED, RIGHT
 from recloss.analysis.summaries import certificates, moved, obeyed, part_of
-from recloss.data import sources
 from recloss.experiment import published, record
 from recloss.experiment.runs import inflation_runs, settings_for
 from recloss.experiment.schema import CONTROL, LINEAR, label_of, settings_schema
@@ -171,14 +170,14 @@ def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
     Those of a table are <results>/tables/NAME.{csv,html,tex}, of a figure figures/NAME.svg.
     """
     grids = [f"grid_{grid['name']}" for grid in config["grids"]]
-    known = {row.dataset for row in sources.table()}
+    names = {dataset["name"] for dataset in config["datasets"]}
     simulated = any("simulate" in dataset for dataset in config["datasets"])
     optional = {
         "tuning": bool(config["tuned"]["datasets"]),
         "bounds": bool(config["losses"]),
         "inflation": any(inflation_runs(config)),
-        "published": any(dataset["name"] in known for dataset in config["datasets"]),
-        "paper": any(dataset["name"] in known for dataset in config["datasets"]),
+        "published": not names.isdisjoint(published.table()["dataset"]),
+        "paper": not names.isdisjoint(published.paper()["dataset"]),
         "readings": bool(config["readings"]),
         "ablations": bool(config["ablations"]),
         "debiasing": bool(config["linear"]) or simulated,
