@@ -155,7 +155,8 @@ def test_a_number_without_its_recall_is_shown_without_it():
 
 def test_tables_of_comparison_are_there_for_data_sets_that_have_something_to_compare_with():
     def tables_of(*names):
-        raw = {"run": "x", "datasets": [{"name": name} for name in names]}
+        rating = {"coat": {"rating": {"at_least": 4}}}
+        raw = {"run": "x", "datasets": [{"name": name} | rating.get(name, {}) for name in names]}
         return {"published", "paper"} & set(contents(config.load(raw))[0])
 
     assert tables_of("gowalla") == tables_of("coat", "gowalla") == {"published", "paper"}
