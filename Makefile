@@ -1,4 +1,5 @@
 # make demo: the whole workflow on a simulated data set, in minutes on two cores.
+# make own DATA=ratings.csv [NAME=shop] [CONFIG=more.yaml]: which loss to use on your own data.
 # make test: everything that CI runs.
 PYTHON ?= python3
 VENV := .venv
@@ -6,11 +7,21 @@ INSTALLED := $(VENV)/.installed
 # Snakemake looks papermill up on PATH.
 RUN := . $(VENV)/bin/activate &&
 
-.PHONY: demo test install lint lock docs bench bench-peers
+.PHONY: demo own own-data test install lint lock docs bench bench-peers
 
 demo: $(INSTALLED)
 	@$(RUN) snakemake --cores all --configfile config/demo.yaml
-	@echo "The report: $(CURDIR)/results/demo/report.html"
+
+# The configurations, and what `recloss own` writes of the data.
+LAID = config/own.yaml $(CONFIG) "$$file"
+own: own-data $(INSTALLED)
+	@$(RUN) file=$$(recloss own "$(DATA)" $(if $(NAME),--name "$(NAME)") $(if $(CONFIG),--config $(CONFIG))) && \
+	  snakemake --cores all --configfile $(LAID) -- tune && \
+	  snakemake --cores all --configfile $(LAID) results/$$(basename "$$file" .yaml)/tuned.yaml
+
+own-data:
+	@test -n "$(DATA)" || { echo "error: no data; say whose, as in make own DATA=path/to/ratings.csv" >&2; exit 1; }
+	@test -e "$(DATA)" || { echo "error: $(DATA): no such file or folder; check DATA" >&2; exit 1; }
 
 test: lint $(VENV)/.triton
 	$(RUN) pytest -n auto --dist worksteal

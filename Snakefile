@@ -81,3 +81,7 @@ for name in dataset_names():
 
 onstart:
     print_plan()
+
+
+onsuccess:
+    print_advice()

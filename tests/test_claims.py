@@ -42,7 +42,7 @@ class Experiment:
             kept = {"recall@20": values, "ndcg@20": values / 2}
             np.savez(self.folder / path / "per_user.npz", **kept)
             row = {"path": path, "experiments": experiments, "dataset": self.name, "loss": loss}
-            row |= {"seed": seed, "backbone": backbone} | {
+            row |= {"seed": seed, "backbone": backbone, "n_test_users": users} | {
                 metric: v.mean() for metric, v in kept.items()
             }
             self.rows.append(row | {f"settings.{k}": v for k, v in settings.items()})

@@ -36,6 +36,7 @@ def test_the_best_trial_on_validation_wins_at_its_best_epoch(tmp_path):
         trial(tmp_path, "c", [0.2], {"temperature": 0.3}),
     ]
     text = tuning.tuned_yaml(runs, "small")
+    assert "--configfile FILE results/small/tuned.yaml" in text
     found = yaml.safe_load(text)["tuned"]
     entry = found["datasets"]["gowalla"]["mine_plus"]
     assert entry["settings"] == {"temperature": 0.1}
@@ -53,6 +54,15 @@ def test_the_best_trial_on_validation_wins_at_its_best_epoch(tmp_path):
     assert settings_for(full, "yelp2018", "mine_plus")["temperature"] == 0.1
     shown = tables.tuning_display(summaries.tuning(full["tuned"]["datasets"])).to_html()
     assert "temperature 0.1" in shown
+
+
+def test_tuned_settings_reach_the_runs_of_losses_and_of_linear_models():
+    found = {"mine_plus": {"settings": {"temperature": 0.3}}, "ease": {"settings": {"reg": 7}}}
+    full = config.load(PAPER | {"tuned": {"datasets": {"gowalla": found}}})
+    runs = {(r.dataset, r.loss): r.settings for r in every_run(full) if r.variant == "base"}
+    assert runs["gowalla", "mine_plus"]["temperature"] == 0.3
+    assert runs["gowalla", "ease"]["reg"] == 7
+    assert runs["yelp2018", "ease"]["reg"] == 300
 
 
 def test_a_trial_that_saw_the_test_set_is_refused(tmp_path):

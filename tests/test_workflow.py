@@ -26,7 +26,7 @@ PARTS = ["Snakefile", "config.yaml"]
 PARTS += ["benchmarks", "config", "profiles", "workflow", "report", "envs", "src"]
 TINY = REPO / "tests" / "config" / "tiny.yaml"
 METRICS = ["recall@20", "ndcg@20", "recall@50", "ndcg@50"]
-EXPERIMENTS = ("claims", "bounds", "inflation", "debiasing", "moved", "truth")
+EXPERIMENTS = ("claims", "advice", "bounds", "inflation", "debiasing", "moved", "truth")
 
 
 def environment(folder):
@@ -94,12 +94,12 @@ def test_tuning_writes_settings_that_the_next_call_uses(tiny, tmp_path):
     folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
     assert jobs(dry(folder, "--", "tune"))["train"] == 2
     snakemake(folder, "--configfile", TINY, "--", "tune")
-    tuned = yaml.safe_load((folder / "config/tuned.yaml").read_text())["tuned"]
+    tuned = yaml.safe_load((folder / "results/tiny/tuned.yaml").read_text())["tuned"]
     found = tuned["datasets"]["tiny"]["infonce"]
     assert tuned["provenance"]["protocol"] == "heldout"
     assert found["trials"] == 2
     assert found["worst"] <= found["median"] <= found["best"]
-    call = ["--configfile", TINY, "config/tuned.yaml"]
+    call = ["--configfile", TINY, "results/tiny/tuned.yaml"]
     report = snakemake(folder, *call)
     assert "rule tuning_table" in report
     html = (folder / "results/tiny/report.html").read_text()
@@ -113,6 +113,14 @@ def test_the_plan_comes_before_any_job(tiny):
     assert plan < printed.index("rule simulate:")
     assert "tiny: 18 training runs, 0 done; 150 users, 120 items" in printed
     assert re.search(r"18 runs to train on 1 CPU thread\b.*: at most [\d.]+ (s|min)", printed)
+
+
+def test_the_report_and_the_advice_are_the_last_that_a_run_prints(tiny):
+    folder, printed = tiny
+    advice = pd.read_csv(folder / "results/tiny/tables/advice.csv")["sentence"].item()
+    assert f"The report: {folder}/results/tiny/report.html\ntiny: {advice}\n" in printed
+    assert printed.index("The report: ") > printed.rindex("Finished jobid")
+    assert f"<b>tiny</b>: {advice}" in (folder / "results/tiny/report.html").read_text()
 
 
 def test_metrics_has_a_row_per_run(tiny):
@@ -281,7 +289,7 @@ def test_the_papers_jobs_are_counted_exactly():
         "report",
     }
     once |= {"debiasing", "bounds_table", "inflation_table", "published_table", "claims", "all"}
-    once |= {"paper_table", "ablations_table"}
+    once |= {"paper_table", "ablations_table", "advice"}
     expected = dict.fromkeys(once, 1)
     expected |= dict.fromkeys(["fetch", "prepare", "certify", "bounds"], datasets)
     expected |= {"split": datasets + 1, "control": 2 * datasets, "grid": len(paper["grids"])}

@@ -11,6 +11,7 @@ from recloss.files import ReclossError
 COMMANDS = {
     "fetch": "download and verify a published data set",
     "simulate": "generate a data set from known true preferences",
+    "own": "write the configuration of an experiment on data of your own",
     "prepare": "write two text files as arrays and a manifest",
     "split": "divide the interactions into train, validation and test",
     "train": "train one loss on one data set with one seed",

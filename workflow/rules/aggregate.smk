@@ -82,6 +82,32 @@ rule main_table:
         "../notebooks/main.py.ipynb"
 
 
+rule advice:
+    """Say which model to use on each data set, and how sure that is."""
+    input:
+        metrics=rules.aggregate.output.metrics,
+        per_user=per_user_files(),
+    output:
+        "<results>/tables/advice.tex",
+        csv="<results>/tables/advice.csv",
+        table=report(
+            "<results>/tables/advice.html",
+            caption="../../report/captions/advice.rst",
+            category="2 Main results",
+            labels={"result": "which model to use", "format": "table"},
+        ),
+    log:
+        notebook="<logs>/notebooks/advice.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=rendering("notebooks/advice.py.ipynb"),
+        config=config,
+    notebook:
+        "../notebooks/advice.py.ipynb"
+
+
 rule grid:
     """Show how a metric moves over a grid of settings."""
     input:

@@ -3,6 +3,7 @@
 REQUIRED INPUTS: the global `config`.
 """
 
+import csv
 import glob
 import hashlib
 import json
@@ -11,8 +12,10 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+from recloss.analysis.names import name_of
 from recloss.data import sources
 from recloss.data.files import of_entry
 from recloss.experiment import config as configuration
@@ -43,6 +46,7 @@ BENCHMARKS = [
 ]
 TRIALS = list(runs.trial_runs(config))
 RUNS = {run.path: run for run in [*TRIALS, *runs.every_run(config)]}
+STARTED = time.time()
 CONTROLS = {run.path: run for run in runs.control_runs(config)}
 
 
@@ -347,9 +351,19 @@ def print_plan():
     """Say what is about to run, how long it may take, and what it needs; unless nothing is trained."""
     if {"bench", "publish", "published_report"}.intersection(sys.argv):
         return
-    subprocess.run(
-        [sys.executable, "-m", "recloss", "plan", json.dumps(config)], check=True
-    )
+    command = [sys.executable, "-m", "recloss", "plan", json.dumps(config)]
+    subprocess.run([*command, "--tune"] if "tune" in sys.argv else command, check=True)
+
+
+def print_advice():
+    """Say where the report is and which model to use, if the report was made by this call."""
+    results = Path("results", config["run"])
+    page = results / "report.html"
+    if page.exists() and page.stat().st_mtime >= STARTED:
+        print(f"The report: {page.resolve()}")
+        with open(results / "tables" / "advice.csv", newline="") as file:
+            for row in csv.DictReader(file):
+                print(f"{name_of(row['dataset'])}: {row['sentence']}", flush=True)
 
 
 def rendering(file):

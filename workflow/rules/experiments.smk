@@ -1,17 +1,17 @@
 """Experiments beside the main table: tuning, lower bounds, inflation, published numbers, claims.
 
 REQUIRED INPUTS: metrics.csv and history.csv, the trials, bounds.csv of each data set, debiasing.csv.
-OUTPUTS: config/tuned.yaml; <results>/tables/{bounds,inflation,tuning,published,paper,readings,ablations,claims}.*.
+OUTPUTS: <results>/tuned.yaml; <results>/tables/{bounds,inflation,tuning,published,paper,readings,ablations,claims}.*.
 """
 
 
 rule tune:
-    """Write the best trial of every model on every data set to config/tuned.yaml."""
+    """Write the best trial of every model on every data set to tuned.yaml, to be laid over the configuration."""
     input:
         metrics=trial_files("metrics.json"),
         history=trial_files("history.csv"),
     output:
-        "config/tuned.yaml",
+        "<results>/tuned.yaml",
     log:
         "<logs>/tune.log",
     localrule: True

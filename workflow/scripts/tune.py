@@ -1,4 +1,4 @@
-"""Write the best trial of every model to config/tuned.yaml."""
+"""Write the best trial of every model to tuned.yaml."""
 
 import sys
 from pathlib import Path

@@ -8,6 +8,8 @@ import pandas as pd
 from scipy import stats
 
 from recloss import seeds
+from recloss.experiment.runs import DETERMINISTIC
+from recloss.experiment.schema import CONTROL, LINEAR
 from recloss.files import ReclossError
 
 LEVEL = 0.95
@@ -93,7 +95,7 @@ def summarise(runs: pd.DataFrame, results: Path, metrics: tuple[str, ...]) -> pd
     the 95 % interval over test users (each user's value averaged over seeds first): it says how far
     the number would move with other users, the standard deviation how far with other seeds.
     `<metric> tied` is true of trained models not significantly different from the data set's best
-    (`compare`, at the seeds of both; p of 0.05 or more).
+    (`best_beside_others`; p of 0.05 or more).
     """
     rows = []
     keys = ["dataset", "backbone", "loss"]
@@ -124,36 +126,51 @@ def compare_runs(
 ) -> Comparison | None:
     """Return `compare` of two models' runs at the seeds that both have, or None if there is none.
 
-    one, other: rows of metrics.csv, of one data set each.
+    one, other: rows of metrics.csv, of one data set each. The run of a model in which nothing is
+    random stands beside every seed of the other.
     """
-    seeds_of = [set(side["seed"]) for side in (one, other)]
-    common = sorted(seeds_of[0] & seeds_of[1])
-    if not common:
+    sides = [side.set_index("seed")["path"] for side in (one, other)]
+    if not any(side["loss"].isin(DETERMINISTIC).all() for side in (one, other)):
+        common = sorted(set(sides[0].index) & set(sides[1].index))
+        sides = [side.loc[common] for side in sides]
+    if not all(map(len, sides)):
         return None
-    sides = [side.set_index("seed").loc[common, "path"] for side in (one, other)]
-    return compare(
-        *(user_matrix([results / path / "per_user.npz" for path in side], metric) for side in sides)
-    )
+    paths = [[results / path / "per_user.npz" for path in side] for side in sides]
+    return compare(*(user_matrix(of_model, metric) for of_model in paths))
+
+
+Model = tuple[str, str]  # backbone and loss
+
+
+def best_beside_others(
+    runs: pd.DataFrame, results: Path, metric: str
+) -> tuple[Model, dict[Model, Comparison | None]]:
+    """Return the model of the highest mean of `metric`, and it beside each other one, best first.
+
+    runs: rows of metrics.csv, of trained models on one data set. A p-value is corrected for the
+    number of comparisons (Holm); None where two models have no seed in common.
+    """
+    groups = dict(iter(runs.groupby(["backbone", "loss"], sort=False)))
+    best, *others = sorted(groups, key=lambda model: -groups[model][metric].mean())
+    found = {other: compare_runs(groups[best], groups[other], results, metric) for other in others}
+    known = [other for other in others if found[other] is not None]
+    for other, p in zip(known, holm([found[other].p for other in known]), strict=True):
+        found[other] = found[other]._replace(p=p)
+    return best, found
 
 
 def _tied(table: pd.DataFrame, runs: pd.DataFrame, results: Path, metric: str) -> list[bool]:
-    trained = table[table["kind"] != "control"]
-    best = trained.loc[trained.groupby("dataset")[metric].idxmax()].set_index("dataset")
-    keys, tied = ["backbone", "loss"], []
-    for _, row in table.iterrows():
-        if row["kind"] == "control":
-            tied.append(False)
-            continue
-        here = runs[runs["dataset"] == row["dataset"]]
-        models = (row[keys], best.loc[row["dataset"], keys])
-        sides = [here[(here[keys] == model).all(axis=1)] for model in models]
-        found = compare_runs(*sides, results, metric)
-        tied.append(found is not None and found.p >= 1 - LEVEL)
-    return tied
+    tied = set()
+    for dataset, here in runs[runs["backbone"] != CONTROL].groupby("dataset"):
+        best, beside = best_beside_others(here, results, metric)
+        near = (model for model, c in beside.items() if c is not None and c.p >= 1 - LEVEL)
+        tied |= {(dataset, *model) for model in (best, *near)}
+    keys = zip(table["dataset"], table["backbone"], table["loss"], strict=True)
+    return [key in tied for key in keys]
 
 
 def kind(loss: str, backbone: str) -> str:
     """Return `control`, `linear`, `debiased` or `plain`: how figures and tables group the rows."""
-    if backbone in ("control", "linear"):
+    if backbone in (CONTROL, LINEAR):
         return backbone
     return "debiased" if loss.startswith("debiased_") else "plain"

@@ -113,7 +113,7 @@ def compared(
 def verdict_of_part(part: Part, p: float, thresholds: dict[str, Any]) -> str:
     """Return the verdict on one part; p is corrected."""
     c = part.comparison
-    if c is None or c.n_seeds < thresholds["min_seeds"] or c.n_users < thresholds["min_users"]:
+    if c is None or too_few(c, thresholds):
         return TOO_FEW
     if part.little:
         if c.high < thresholds["little"]:
@@ -165,22 +165,30 @@ def sentence(part: Part, p: float, verdict: str, thresholds: dict[str, Any]) -> 
     begin = part.words[0].upper() + part.words[1:]
     if c is None:
         return f"{begin}: no runs."
-    seeds = f"{c.n_seeds} seed{'' if c.n_seeds == 1 else 's'}"
-    text = (
-        f"{begin}: {c.effect:+.1%} {name_of(part.metric)} (95 % interval {c.low:+.1%} to "
-        f"{c.high:+.1%}, p {'below 0.001' if p < 0.001 else f'{p:.3f}'}, {seeds})"
-    )
+    text = f"{begin}: {c.effect:+.1%} {name_of(part.metric)} ({interval(c, p)}, {seeds(c.n_seeds)})"
     if part.printed is not None:
         text += f"; printed {part.printed:+.1%}"
         text += "" if size(part) == "as printed" else f", ours is {size(part)}"
     if verdict == TOO_FEW:
-        text += f"; {_missing(c, thresholds)}"
+        text += f"; {too_few(c, thresholds) or 'undecided'}"
     return text + "."
 
 
-def _missing(c: Comparison, thresholds: dict[str, Any]) -> str:
+def interval(c: Comparison, p: float) -> str:
+    """Say how exactly an effect is known."""
+    said = "below 0.001" if p < 0.001 else f"{p:.3f}"
+    return f"95 % interval {c.low:+.1%} to {c.high:+.1%}, p {said}"
+
+
+def seeds(count: int) -> str:
+    """Say a number of seeds."""
+    return f"{count} seed{'' if count == 1 else 's'}"
+
+
+def too_few(c: Comparison, thresholds: dict[str, Any]) -> str:
+    """Say what a comparison lacks for a verdict: seeds, users, or nothing (empty)."""
     if c.n_seeds < thresholds["min_seeds"]:
         return f"a verdict takes {thresholds['min_seeds']} seeds"
     if c.n_users < thresholds["min_users"]:
         return f"a verdict takes {thresholds['min_users']} users"
-    return "undecided"
+    return ""

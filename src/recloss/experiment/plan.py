@@ -4,6 +4,7 @@ The time is not looked up but measured: a few steps of every shape on the device
 """
 
 import math
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from recloss.data import prepare, sources
 from recloss.data.interactions import Interactions, Split
 from recloss.engine.device import keep_memory, pick_device, use_threads
-from recloss.experiment.runs import Run, every_run
+from recloss.experiment.runs import Run, every_run, trial_runs
 from recloss.experiment.schema import BACKBONE, LINEAR
 from recloss.models.ease import ease, ease_memory
 from recloss.models.ials import SYSTEM_VALUES, Solver, ials_problem, initial
@@ -129,16 +130,23 @@ def measure_linear(counts: dict[str, int], run: Run) -> float:
     return (time.monotonic() - started) * share * s["iterations"]
 
 
-def describe(config: dict[str, Any], results: Path) -> str:
-    """Return the plan of a completed configuration as lines of text."""
-    runs = every_run(config)
+def describe(config: dict[str, Any], results: Path, tune: bool = False) -> str:
+    """Return the plan of a completed configuration as lines of text.
+
+    tune: with the trials of `snakemake tune`, which come before the runs.
+    """
+    trials = list(trial_runs(config)) if tune else []
+    runs = [*trials, *every_run(config)]
     counts = {entry["name"]: counts_of(entry) for entry in config["datasets"]}
-    pending = [run for run in runs if not (results / run.path / "metrics.json").exists()]
+    pending = [r for r in runs if not (results / r.path / "metrics.json").exists()]
     lines = [f"Plan of {config['run']!r} (protocol {config['protocol']}):"]
-    total, waiting = Counter(run.dataset for run in runs), Counter(run.dataset for run in pending)
+    total = Counter(run.dataset for run in runs)
+    waiting, tried = (Counter(run.dataset for run in some) for some in (pending, trials))
     for name, count in counts.items():
+        before = f" after {tried[name]} trials to tune them" if tune else ""
         lines.append(
-            f"  {name}: {total[name]} training runs, {total[name] - waiting[name]} done; "
+            f"  {name}: {total[name] - tried[name]} training runs{before}, "
+            f"{total[name] - waiting[name]} done; "
             f"{count['n_users']:,} users, {count['n_items']:,} items, {count['n_train']:,} pairs"
         )
     disk = sum(
@@ -160,10 +168,11 @@ def describe(config: dict[str, Any], results: Path) -> str:
 def _time_lines(
     config: dict[str, Any], counts: dict[str, dict[str, int]], pending: list[Run]
 ) -> list[str]:
+    seconds = len(pending) * time.process_time()  # every run starts as this process did
+    measured: dict[tuple[Any, ...], Any] = {}
     use_threads(config["threads"])
     keep_memory()
     device = pick_device(config["device"])
-    seconds, measured = 0.0, {}
     for run in pending:
         s, c = run.settings, counts[run.dataset]
         if run.backbone == LINEAR:
@@ -180,9 +189,11 @@ def _time_lines(
         steps = math.ceil(c["n_train"] / s["batch_size"]) * s["max_epochs"]
         seconds += steps * step + math.ceil(s["max_epochs"] / s["eval_every"]) * evaluation
     cpu = f"{config['threads']} CPU thread{'s' if config['threads'] > 1 else ''}"
+    at_once = max(1, (os.cpu_count() or 1) // config["threads"]) if config["device"] == "cpu" else 1
+    shared = f", {duration(seconds / at_once)} {at_once} at a time" if at_once > 1 else ""
     lines = [
         f"  {len(pending)} runs to train on {cpu if device.type == 'cpu' else device.type}: "
-        f"at most {duration(seconds)} one after another, less where a run stops early"
+        f"at most {duration(seconds)} one after another{shared}, less where a run stops early"
     ]
     if config["device"] == "auto" and device.type == "cpu":
         lines.append(f"  no GPU found; smaller experiments: --configfile {SMALLER};")

@@ -19,6 +19,9 @@ from recloss.experiment.schema import (
     model_schema,
 )
 
+# Nothing in them is random: their run of the first seed stands for all.
+DETERMINISTIC = ("ease", "popularity")
+
 
 def settings_for(
     config: dict[str, Any], dataset: str, model: str, backbone: str | None = None
@@ -28,8 +31,9 @@ def settings_for(
     Order for a loss: `settings`, the data set's `settings`, the schema's defaults of the backbone
     and of the loss, `loss_settings`, the data set's `loss_settings`, `backbone_settings`, their
     `loss_settings`, the data set's `backbone_settings`, their `loss_settings`. For a linear model:
-    the schema's defaults, `linear_settings`, the data set's `linear_settings`. At last, on the
-    first backbone, what was tuned. backbone: without it, the first of the configuration.
+    the schema's defaults, `linear_settings`, the data set's `linear_settings`. At last, of linear
+    models and on the first backbone, what was tuned. backbone: without it, the first of the
+    configuration.
     """
     first = config["backbones"][0]
     backbone = backbone or first
@@ -48,7 +52,7 @@ def settings_for(
             mine = dict(place.get("backbone_settings", {}).get(backbone, {}))
             of_losses = mine.pop("loss_settings", {})
             found |= mine | of_losses.get(model, {})
-    if backbone == first:
+    if backbone in (first, LINEAR):
         found |= config["tuned"]["datasets"].get(dataset, {}).get(model, {}).get("settings", {})
     return found
 
@@ -83,14 +87,14 @@ def variant_name(changes: dict[str, Any]) -> str:
 def main_runs(config: dict[str, Any]) -> Iterator[Run]:
     """Yield the runs of the main table: data sets x (losses x backbones, linear models) x seeds.
 
-    EASE draws nothing at random: its first seed stands for all.
+    Of a model in which nothing is random, as EASE, the first seed alone.
     """
     models = [*itertools.product(config["backbones"], config["losses"])]
     models += [(LINEAR, model) for model in config["linear"]]
     for dataset, (backbone, model) in itertools.product(config["datasets"], models):
         settings = settings_for(config, dataset["name"], model, backbone)
         chosen = config["model_seeds"].get(model, config["seeds"])
-        for seed in chosen[: 1 if model == "ease" else None]:
+        for seed in chosen[: 1 if model in DETERMINISTIC else None]:
             yield Run(dataset["name"], backbone, model, "base", seed, settings)
 
 
@@ -191,11 +195,13 @@ def reproduction_runs(config: dict[str, Any]) -> Iterator[Run]:
 def trial_runs(config: dict[str, Any]) -> Iterator[Run]:
     """Yield the trials of `snakemake tune`, on the first seed, equally many of every model.
 
-    A model whose grid has more points than there are trials gets as many drawn at random, from the
-    stream (0, "tune", model); one with fewer gets all of its grid.
+    Models of `tune.over` that are not in the experiment have none. A model whose grid has more
+    points than there are trials gets as many drawn at random, from the stream (0, "tune", model);
+    one with fewer gets all of its grid.
     """
     entry, config = config["tune"], config | {"tuned": {"datasets": {}}}
-    for dataset, model in itertools.product(entry["datasets"], entry["over"]):
+    models = [model for model in entry["over"] if model in config["losses"] + config["linear"]]
+    for dataset, model in itertools.product(entry["datasets"], models):
         over = entry["over"][model]
         points = list(itertools.product(*over.values()))
         order = seeds.generator(0, f"tune {model}").permutation(len(points))

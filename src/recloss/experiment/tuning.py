@@ -11,7 +11,8 @@ import yaml
 from recloss.files import ReclossError
 
 HEAD = """\
-# Written by `snakemake tune`; lay it over a configuration: --configfile FILE config/tuned.yaml
+# Written by `snakemake tune`, to be laid over its configuration:
+# --configfile FILE results/{run}/tuned.yaml
 # best, median, worst: the metric on validation, over the trials of a model.
 """
 
@@ -63,9 +64,9 @@ def tuned(runs: list[Path]) -> dict[str, Any]:
 
 
 def tuned_yaml(runs: list[Path], name: str) -> str:
-    """Return config/tuned.yaml from the folders of the trials of the experiment `name`."""
+    """Return results/<name>/tuned.yaml from the folders of the trials of the experiment `name`."""
     if not runs:
         raise ReclossError("the configuration has no tune.over; say which settings to try")
     found = tuned(runs)
     found["provenance"] = {"experiment": name} | found["provenance"]
-    return HEAD + yaml.safe_dump({"tuned": found}, sort_keys=False, width=100)
+    return HEAD.format(run=name) + yaml.safe_dump({"tuned": found}, sort_keys=False, width=100)

@@ -17,7 +17,6 @@ from recloss.analysis.summaries import certificates, moved, obeyed, part_of
 from recloss.experiment import published, record
 from recloss.experiment.runs import inflation_runs, settings_for
 from recloss.experiment.schema import CONTROL, LINEAR, label_of, settings_schema
-from recloss.report.tables import of_models
 
 
 def _unique(frame: pd.DataFrame, column: str) -> str:
@@ -46,17 +45,15 @@ def provenance(metrics: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return per data set the best trained model, the second, popularity, and the run counts."""
-    rows = []
+def summary(metrics: pd.DataFrame, advice: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return per data set which model to use (`sentence`, of advice.csv) and the run counts."""
+    said, rows = dict(zip(advice["dataset"], advice["sentence"], strict=True)), []
     for dataset, runs in metrics.groupby("dataset", sort=False):
         main = part_of(runs, "main")
-        means = of_models(main).groupby("loss", sort=False)["recall@20"].mean()
-        means = means.sort_values(ascending=False)
-        popular = runs.loc[runs["loss"] == "popularity", "recall@20"]
         rows.append(
             {
                 "dataset": dataset,
+                "sentence": said[dataset],
                 "runs": len(runs),
                 "backbones": ", ".join(
                     name_of(x) for x in main["backbone"].unique() if x != LINEAR
@@ -64,11 +61,6 @@ def summary(metrics: pd.DataFrame) -> list[dict[str, Any]]:
                 "losses": main.loc[main["backbone"] != LINEAR, "loss"].nunique(),
                 "linear": main.loc[main["backbone"] == LINEAR, "loss"].nunique(),
                 "seeds": main["seed"].nunique(),
-                "best": means.index[0],
-                "recall": means.iloc[0],
-                "second": means.index[1] if len(means) > 1 else None,
-                "second_recall": means.iloc[1] if len(means) > 1 else None,
-                "popularity": popular.mean() if len(popular) else None,
             }
         )
     return rows
@@ -184,7 +176,7 @@ def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
         "moved": bool(config["linear"]) or simulated,
         "truth": simulated,
     }
-    tables = ["claims", "main", *grids, *(name for name in optional if optional[name])]
+    tables = ["claims", "advice", "main", *grids, *(name for name in optional if optional[name])]
     drawn = [name for name in ("tuning", "ablations", "bounds", "truth") if optional[name]]
     curves = ["learning_curves"] if config["losses"] else []
     return [*tables, "recommended", "cost", "data"], ["main", *grids, *drawn, *curves]
@@ -242,7 +234,7 @@ def render(config: dict[str, Any], results: Path, template: Path) -> str:
         configuration=yaml.safe_dump(config, sort_keys=False, width=100),
         version=recloss.__version__,
         claims=claims_of(results),
-        summary=summary(metrics),
+        summary=summary(metrics, pd.read_csv(results / "tables" / "advice.csv")),
         departures=departures(config),
         choices=choices(config),
         provenance=provenance(metrics),

@@ -70,6 +70,18 @@ def place_names(table: pd.DataFrame) -> list[str]:
     return [place_name(*place) for place in zip(table["dataset"], table["backbone"], strict=True)]
 
 
+def advice_display(table: pd.DataFrame) -> Styler:
+    """Return advice.csv (`advice.advise`) for readers."""
+    names = {"next": "next best", "next_value": "its value", "effect": "ahead by"}
+    names |= {"ci_low": "95 % low", "ci_high": "high", "p_value": "p", "n_seeds": "seeds"}
+    names |= {"n_users": "users", "as_good": "maybe as good"}
+    shown = of_models(table).drop(columns="sentence").rename(columns=names)
+    formats = dict.fromkeys(("value", "its value", "popularity"), "{:.4f}")
+    formats |= dict.fromkeys(("ahead by", "95 % low", "high"), "{:+.1%}")
+    formats |= {"p": "{:.3f}", "users": "{:,}"}
+    return shown.style.hide(axis="index").format(formats, na_rep="")
+
+
 def grid_display(points: pd.DataFrame, over: list[str]) -> Styler:
     """Return the points of a grid, best first, seeds averaged."""
     keys = ["dataset", "loss", *over]
