@@ -18,6 +18,7 @@ COMMANDS = {
     "control": "rank by popularity or at random",
     "certify": "certify that iALS and EASE absorb debiasing",
     "truth": "judge runs on simulated data by the truth",
+    "shown": "judge runs by items shown at random",
     "bounds": "evaluate the bounds of InfoNCE, MINE and BPR at the vectors of runs",
     "plan": "say what an experiment will take: runs, time, memory, disk",
     "findings": "make the tables of findings in Markdown pages anew",
