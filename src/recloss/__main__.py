@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "write the vectors of a finished run, for an index",
     "certify": "certify that iALS and EASE absorb debiasing",
     "truth": "judge runs on simulated data by the truth",
+    "shown": "judge runs by items shown at random",
     "bounds": "evaluate the bounds of InfoNCE, MINE and BPR at the vectors of runs",
     "plan": "say what an experiment will take: runs, time, memory, disk",
     "findings": "make the tables of findings in Markdown pages anew",
