@@ -19,6 +19,7 @@ from recloss.experiment import published, record
 from recloss.experiment.config import shown_names
 from recloss.experiment.runs import inflation_runs, settings_for
 from recloss.experiment.schema import CONTROL, LINEAR, label_of, settings_schema
+from recloss.report.tables import of_models
 
 
 def _unique(frame: pd.DataFrame, column: str) -> str:
