@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from recloss.data.interactions import Interactions, Split
 from recloss.data.split import split
 from recloss.engine import device as dispatch
+from recloss.files import ReclossError
 
 REPO = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # of the backend "cuda"
@@ -36,6 +37,15 @@ def mirror() -> Path:
     if not (folder / "gowalla" / "train.txt").exists():
         missing(f"no data mirror at {folder}")
     return folder
+
+
+def failure(function: Callable, *args: object, **kwargs: object) -> str:
+    """Return the message of the `ReclossError` that a call must raise; it must be one line."""
+    with pytest.raises(ReclossError) as caught:
+        function(*args, **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 @contextlib.contextmanager

@@ -217,6 +217,76 @@ def test_c5_compares_both_twins(tmp_path, gains, verdict):
     assert experiment.judge("C5")[0] == verdict
 
 
+def shown_at_random(gains, seeds=3, users=300, name="one"):
+    """Rows of shown.csv with planted gains of debiased CCL and InfoNCE over their twins."""
+    rows = []
+    for twin, gain in zip(("ccl", "infonce"), gains, strict=True):
+        for loss, value in ((twin, 0.5), (f"debiased_{twin}", 0.5 * gain)):
+            for seed in range(seeds):
+                values = value * (1 + np.random.default_rng(seed).normal(0, 0.01, users))
+                frame = pd.DataFrame({"user": range(users), "auc": values, "ndcg@5": values})
+                rows.append(frame.assign(dataset=name, backbone="mf", loss=loss, seed=seed))
+    return pd.concat(rows)
+
+
+@pytest.mark.parametrize(
+    ("on_test", "on_shown", "verdict"),
+    [
+        ((1.1, 1.1), (1.1, 1.1), "holds"),
+        ((1.1, 1.1), (0.9, 0.9), "holds in part"),
+        ((0.9, 0.9), (1.1, 1.0), "holds in part"),
+        ((0.9, 0.9), (0.9, 1.0), "does not hold"),
+        (None, (1.1, 1.1), "holds so far"),
+        (None, (0.9, 0.9), "does not hold so far"),
+    ],
+)
+def test_c5_asks_the_items_shown_at_random_too(tmp_path, on_test, on_shown, verdict):
+    experiment = Experiment(tmp_path)
+    for twin, gain in zip(("ccl", "infonce"), on_test or (), strict=on_test is not None):
+        experiment.run(twin, 0.2)
+        experiment.run(f"debiased_{twin}", 0.2 * gain)
+    table = claims.judge(experiment.evidence()._replace(shown=shown_at_random(on_shown)))
+    rows = table[table["claim"] == "C5"].reset_index(drop=True)
+    assert set(rows["verdict"]) == {verdict}
+    assert rows["metric"].tolist() == ["recall@20", "ndcg@20"] * 2 + ["auc", "ndcg@5"] * 2
+    assert rows["effect"][4] == pytest.approx(on_shown[0] - 1)
+    assert rows["sentence"][4].startswith(
+        f"Debiased CCL over CCL, on the items shown at random: {on_shown[0] - 1:+.1%} AUC"
+    )
+
+
+def test_few_users_who_were_shown_items_give_no_verdict(tmp_path):
+    evidence = Experiment(tmp_path).evidence()
+    few = claims.judge(evidence._replace(shown=shown_at_random((0.5, 0.5), users=50)))
+    assert set(few.loc[few["claim"] == "C5", "verdict"]) == {"not enough runs"}
+
+
+def test_parts_that_not_every_data_set_has_are_corrected_over_those_that_have_them(tmp_path):
+    names = ("one", "two", "three")
+    datasets = [{"name": name, "simulate": {}} for name in names]
+    experiment = Experiment(tmp_path, datasets=datasets)
+    for twin in ("ccl", "infonce"):
+        for loss, value in ((twin, 0.2), (f"debiased_{twin}", 0.22)):
+            experiment.run(loss, value)
+    for row in [dict(row) for row in experiment.rows]:
+        experiment.rows += [row | {"dataset": name} for name in ("two", "three")]
+    shown = pd.concat([shown_at_random((1.1, 1.1), name=name) for name in ("two", "three")])
+    table = claims.judge(experiment.evidence()._replace(shown=shown))
+    rows = table[table["claim"] == "C5"]
+    assert rows.groupby("dataset").size().to_dict() == {"one": 4, "two": 8, "three": 8}
+    lowest = rows["p_value"].min() / 2  # of a bootstrap in which every draw agrees
+    of_shown = rows["metric"].isin(("auc", "ndcg@5"))
+    assert rows.loc[of_shown, "p_value"].tolist() == pytest.approx([2 * lowest] * 8)
+    assert rows.loc[~of_shown, "p_value"].tolist() == pytest.approx([3 * lowest] * 12)
+
+
+def test_another_backbone_is_not_judged_by_the_shown_items_of_the_first(tmp_path):
+    evidence = Experiment(tmp_path, backbones=["mf", "lightgcn"]).evidence()
+    table = claims.judge(evidence._replace(shown=shown_at_random((1.1, 1.1))))
+    rows = table[table["claim"] == "C5"].groupby("backbone").size()
+    assert rows.to_dict() == {"lightgcn": 4, "mf": 8}
+
+
 @pytest.mark.parametrize(("gain", "verdict"), [(1.005, "holds"), (1.1, "does not hold")])
 def test_c11_asks_for_a_small_gain(tmp_path, gain, verdict):
     experiment = Experiment(tmp_path)

@@ -13,11 +13,11 @@ import zipfile
 
 import numpy as np
 import pytest
+from conftest import failure
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recloss.data import arrays, fetch, parse, prepare, sources
-from recloss.files import ReclossError
 
 TRAIN, TEST = "0 1 2\n1 0 3\n", "0 3\n1 2\n"
 
@@ -92,15 +92,6 @@ def mirror_folder(folder, train=TRAIN, test=TEST):
 
 def listing(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def failure(function, *args, **kwargs):
-    """Return the message of the `ReclossError` that a call must raise; it must be one line."""
-    with pytest.raises(ReclossError) as caught:
-        function(*args, **kwargs)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def cli(*arguments):

@@ -246,22 +246,26 @@ def test_a_data_set_of_your_own_is_what_its_page_says(tmp_path):
     folder, page = clone(tmp_path / "clone"), DOCS / "own-data.md"
     entry = own_files()["shop.yaml"]
     (folder / "shop.yaml").write_text(entry)
-    shop = folder / yaml.safe_load(entry)["datasets"][0]["path"]
-    shop.mkdir(parents=True)
+    ratings = folder / yaml.safe_load(entry)["datasets"][0]["path"]
+    ratings.parent.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    lists = [rng.permutation(30) for _ in range(20)]
-    for name, part in (("train", slice(0, 6)), ("test", slice(6, 8))):
-        lines = [" ".join(map(str, [user, *items[part]])) for user, items in enumerate(lists)]
-        (shop / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    rows = [(f"user{u}", 7 * i, 3 + (i % 3)) for u in range(20) for i in rng.permutation(30)[:15]]
+    frame = pd.DataFrame(rows, columns=["user_id", "movie", "stars"])
+    frame.to_csv(ratings, index=False)
     (folder / "quick.yaml").write_text("{device: cpu, settings: {max_epochs: 1, negatives: 5}}")
-    call = ["--configfile", "shop.yaml", "quick.yaml", "--", "results/shop/metrics.csv"]
+    call = ["--configfile", "shop.yaml", "quick.yaml", "--", "results/shop/report.html"]
     snakemake(folder, *call)
     metrics = pd.read_csv(folder / "results/shop/metrics.csv")
     others = {"ials", "ease", "popularity", "random"}
     assert set(metrics["loss"]) == others | set(yaml.safe_load(entry)["losses"])
-    (shop / "test.txt").write_text("0 1 1\n")
+    lower = (frame["stars"] < 4).sum()
+    said = "300 rows (text with commas; user user_id, item movie, rating stars); liked are ratings"
+    report = (folder / "results/shop/report.html").read_text()
+    assert f"{said} of 4 and more; {lower} rated lower; test set by share of 0.2." in report
+    lines = ratings.read_text().splitlines()
+    ratings.write_text("\n".join([*lines[:6], "user0,1,x", *lines[6:]]))
     printed = snakemake(folder, *call, ok=False)
-    (fault,) = (span for span in spans(page) if span.startswith("data/shop/test.txt:1: "))
+    (fault,) = (span for span in spans(page) if span.startswith("data/ratings.csv:7: "))
     assert f"error: {fault}" in printed
 
 

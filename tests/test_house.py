@@ -18,7 +18,7 @@ LIBRARY = REPO / "src" / "recloss"
 # Nothing imports what stands later; within a package, anything goes.
 ORDER = [
     *("files", "seeds", "data", "losses", "engine", "models", "train", "experiment"),
-    *("analysis", "report", "cli", "__main__"),
+    *("analysis", "recommend", "report", "cli", "__main__"),
 ]
 MODULES = {
     "recloss." + ".".join(path.relative_to(LIBRARY).with_suffix("").parts): path

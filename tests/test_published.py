@@ -6,10 +6,13 @@ import yaml
 from conftest import REPO
 
 from recloss.analysis import reproduction
+from recloss.analysis.names import name_of
+from recloss.data import sources
 from recloss.experiment import config, published
-from recloss.experiment.runs import every_run
+from recloss.experiment.runs import every_run, reproduction_runs
 from recloss.experiment.schema import model_schema
 from recloss.report import tables
+from recloss.report.page import contents
 
 PAPER, PEERS = (
     yaml.safe_load((REPO / path).read_text()) for path in ("config.yaml", "config/peers.yaml")
@@ -118,6 +121,47 @@ def test_every_choice_is_of_a_setting_that_its_loss_has():
     for row in published.choices().itertuples():
         assert row.setting in model_schema(row.loss or "bpr")
         assert row.why
+
+
+def test_every_published_data_set_can_be_fetched_and_has_a_name():
+    known = {row.dataset for row in sources.table()}
+    assert set(published.table()["dataset"]) <= known
+    assert all(name_of(dataset) != dataset for dataset in known)
+
+
+MORE = config.load(PAPER | yaml.safe_load((REPO / "config/more.yaml").read_text()))
+
+
+def test_more_splits_train_simplex_on_the_one_where_it_is_matrix_factorisation():
+    (run,) = reproduction_runs(MORE)
+    assert (run.dataset, run.backbone, run.loss) == ("amazon-cds", "mf", "ccl")
+    theirs = {"learning_rate": 1e-3, "batch_size": 1024, "negatives": 1500, "dropout": 0.2}
+    theirs |= {"margin": 0.7, "weight": 50, "l2": 5e-4, "init_std": 1e-4, "max_epochs": 100}
+    assert theirs.items() <= run.settings.items()
+    row = {"dataset": run.dataset, "loss": run.loss, "backbone": run.backbone, "path": run.path}
+    row |= {f"settings.{key}": value for key, value in run.settings.items()}
+    row |= {"recall@20": 0.17, "ndcg@20": 0.11, "seed": 0, "protocol": "published"}
+    compared = reproduction.compare(pd.DataFrame([row])).set_index("name")
+    assert list(compared.index[compared["seeds"] > 0]) == ["MF-CCL"]
+    assert "-3.6%" in tables.published_display(compared.reset_index()).to_html()  # .17 of .1763
+
+
+def test_a_number_without_its_recall_is_shown_without_it():
+    rows = reproduction.compare(metrics().assign(dataset="amazon-electronics"))
+    assert rows.set_index("name").loc["ENMF", ["recall@20", "ndcg@20"]].tolist()[1] == 0.0823
+    html = tables.published_display(rows[rows["name"] == "ENMF"]).to_html()
+    assert "0.0823" in html and "nan" not in html
+
+
+def test_tables_of_comparison_are_there_for_data_sets_that_have_something_to_compare_with():
+    def tables_of(*names):
+        rating = {"coat": {"rating": {"at_least": 4}}}
+        raw = {"run": "x", "datasets": [{"name": name} | rating.get(name, {}) for name in names]}
+        return {"published", "paper"} & set(contents(config.load(raw))[0])
+
+    assert tables_of("gowalla") == tables_of("coat", "gowalla") == {"published", "paper"}
+    assert tables_of("ml-1m") == {"published"}
+    assert tables_of("coat") == set()
 
 
 def test_cells_that_no_source_gives_stay_empty():

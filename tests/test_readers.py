@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from conftest import failure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -22,15 +23,6 @@ from recloss.files import ReclossError
 ROWS = [("anna", "m1", 5.0, 30), ("björn", "m2", 2.0, 10), ("anna", "m2", 4.0, 20)]
 FRAME = pd.DataFrame(ROWS, columns=["user_id", "movie", "stars", "when"])
 COLUMNS = {"user": "user_id", "item": "movie", "rating": "stars", "timestamp": "when"}
-
-
-def failure(function, *args, **kwargs):
-    """Return the message of the `ReclossError` that a call must raise; it must be one line."""
-    with pytest.raises(ReclossError) as caught:
-        function(*args, **kwargs)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def rows_of(path, columns=None, header=None):
@@ -458,6 +450,17 @@ def test_a_given_validation_file_is_a_part_of_what_is_trained_on(tmp_path):
     assert by_id(found, "train") == {("u", "a"), ("u", "b"), ("v", "c"), ("v", "d"), ("v", "a")}
 
 
+def test_a_published_validation_file_must_be_a_part_of_train(tmp_path):
+    texts = {"train_txt": "0 0 1\n1 2\n", "test_txt": "0 2\n", "valid_txt": "0 1\n"}
+    files = files_of(made(tmp_path / "d", **texts))
+    found = prepare.from_indices(files)
+    assert by_id(found, "valid") == {(0, 1)}
+    assert by_id(found, "train") == {(0, 0), (0, 1), (1, 2)}
+    files["valid"].write_text("0 1\n1 1\n")
+    message = failure(prepare.from_indices, files)
+    assert message == f"{files['valid']}:2: a pair that {files['train']} has not; fetch again"
+
+
 def test_of_items_shown_at_random_the_liked_are_the_test_and_the_trained_go(tmp_path):
     files = {"train_csv": "1,1,5\n1,2,2\n2,3,4\n", "shown_csv": "1,1,5\n1,3,4\n2,1,2\n2,2,5\n"}
     found = prepare.from_sets(files_of(made(tmp_path / "d", **files)), Reading(at_least=4))
@@ -512,7 +515,7 @@ def test_the_command_writes_ids_beside_the_arrays_and_says_how_it_read(tmp_path)
     assert (manifest["n_users"], manifest["n_items"], manifest["n_train"]) == (3, 7, 18)
     assert prepare.story(manifest["source"]) == (
         "24 rows (text with commas; user who, item what, rating stars); liked are ratings of 4 and "
-        "more; 3 rated lower; test set by share, test share 0.2."
+        "more; 3 rated lower; test set by share of 0.2."
     )
 
 

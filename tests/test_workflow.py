@@ -389,8 +389,11 @@ def test_a_wrong_configuration_stops_before_any_job(tmp_path):
     folder = clone(tmp_path / "clone")
     printed = snakemake(folder, "-n", "--config", "sedes=[1]", ok=False)
     assert "configuration: sedes: unknown key; allowed: run, datasets" in printed
-    printed = snakemake(folder, "-n", "--config", "datasets=[{name: all, path: x}]", ok=False)
+    printed = snakemake(folder, "-n", "--config", "datasets=[{name: all, simulate: {}}]", ok=False)
     assert "The name all is already used by another rule" in printed
+    printed = snakemake(folder, "-n", "--config", "datasets=[{name: mine, path: x}]", ok=False)
+    assert "x: no such file or folder; give ratings, or a folder of .txt, .csv" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):

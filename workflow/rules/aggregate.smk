@@ -192,6 +192,37 @@ rule truth_table:
         "../notebooks/truth.py.ipynb"
 
 
+rule shown_table:
+    """Compare models, and debiased ones with their twins, by the items shown at random."""
+    input:
+        shown=collect(rules.shown.output, dataset=shown_names()),
+        metrics=rules.aggregate.output.metrics,
+        history=rules.aggregate.output.history,
+    output:
+        multiext("<results>/tables/shown", ".csv", ".tex"),
+        table=report(
+            "<results>/tables/shown.html",
+            caption="../../report/captions/shown.rst",
+            category="4 Debiasing",
+            labels={"debiasing": "shown at random", "format": "table"},
+        ),
+        figure=report(
+            "<results>/figures/shown.svg",
+            caption="../../report/captions/shown.rst",
+            category="4 Debiasing",
+            labels={"debiasing": "shown at random", "format": "figure"},
+        ),
+    log:
+        notebook="<logs>/notebooks/shown.ipynb",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=rendering("notebooks/shown.py.ipynb"),
+    notebook:
+        "../notebooks/shown.py.ipynb"
+
+
 rule recommended_table:
     """Say what each model recommends: how many items, how evenly, how popular ones."""
     input:

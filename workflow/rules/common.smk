@@ -191,6 +191,19 @@ def trained_runs(wildcards):
     ]
 
 
+def shown_runs(wildcards):
+    """Metrics of the runs of the main table on a data set, first backbone, and of the controls."""
+    return [f"<results>/{path}/metrics.json" for path in shown_paths(wildcards.dataset)]
+
+
+def shown_paths(dataset):
+    """The paths of these."""
+    wanted = (config["backbones"][0], schema.LINEAR)
+    main = [run for run in runs.main_runs(config) if run.backbone in wanted]
+    every = [*main, *CONTROLS.values()]
+    return [run.path for run in every if run.dataset == dataset]
+
+
 def first_runs():
     """The runs of the main table of the first backbone and seed, and those of linear models."""
     wanted = (config["backbones"][0], schema.LINEAR)
@@ -213,6 +226,10 @@ def trial_files(name):
 
 def simulated_names():
     return [d["name"] for d in config["datasets"] if "simulate" in d]
+
+
+def shown_names():
+    return configuration.shown_names(config)
 
 
 def debiasing_rows():
@@ -287,10 +304,12 @@ def wanted_runs():
 
 
 def judged_by_vectors():
-    """The bounds of each data set and the runs whose vectors they are evaluated at."""
-    return {
-        f"data/{dataset}/bounds.csv": trained_paths(dataset)
-        for dataset in bounded_names()
+    """What is made from vectors of each data set, and the runs whose vectors they are."""
+    bounds = {
+        f"data/{name}/bounds.csv": trained_paths(name) for name in bounded_names()
+    }
+    return bounds | {
+        f"data/{name}/shown.csv": shown_paths(name) for name in shown_names()
     }
 
 

@@ -213,6 +213,7 @@ rule claims:
         per_user=per_user_files(),
         debiasing=debiasing_rows(),
         bounds=collect(rules.bounds.output, dataset=bounded_names()),
+        shown=collect(rules.shown.output, dataset=shown_names()),
     output:
         multiext("<results>/tables/claims", ".csv", ".tex"),
         table=report(

@@ -1,9 +1,9 @@
-"""Linear models, the certificates that they absorb debiasing, and the truth of simulated data.
+"""Linear models, the certificates that they absorb debiasing, and what judges trained models.
 
-REQUIRED INPUTS: <results>/data/{dataset}/{protocol}/split.npz and split.json; for the truth and the
-bounds the runs of the main table.
+REQUIRED INPUTS: <results>/data/{dataset}/{protocol}/split.npz and split.json; for the truth, the items
+shown at random and the bounds the runs of the main table.
 OUTPUTS: <results>/{stage}/{dataset}/linear/{model}/{variant}/seed{seed}/metrics.json, history.csv and
-per_user.npz; <results>/data/{dataset}/certificates.csv, truth.csv and bounds.csv.
+per_user.npz; <results>/data/{dataset}/certificates.csv, truth.csv, shown.csv and bounds.csv.
 """
 
 
@@ -82,6 +82,27 @@ rule truth:
     shell:
         "recloss truth --data {input.arrays} --manifest {input.manifest}"
         " --truth {input.truth} --runs $(dirname {input.runs}) --out {output} > {log} 2>&1"
+
+
+rule shown:
+    """Judge the runs on a data set by the items that its users were shown at random."""
+    input:
+        arrays=ancient(split_arrays),
+        manifest=split_manifest,
+        shown=rules.prepare.output.arrays,
+        runs=shown_runs,
+    output:
+        "<results>/data/{dataset}/shown.csv",
+    log:
+        "<logs>/shown/{dataset}.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash("recloss.cli.shown"),
+    shell:
+        "recloss shown --data {input.arrays} --shown {input.shown}"
+        " --runs $(dirname {input.runs}) --out {output} > {log} 2>&1"
 
 
 rule bounds:

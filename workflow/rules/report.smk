@@ -34,6 +34,7 @@ rule publish:
         run_files(),
         per_user_files(),
         collect(rules.bounds.output, dataset=bounded_names()),
+        collect(rules.shown.output, dataset=shown_names()),
         metrics=rules.aggregate.output.metrics,
         history=rules.aggregate.output.history,
     output:

@@ -115,11 +115,13 @@ def mine_plus_is_best_where_said(evidence: Evidence, dataset: str) -> list[Part]
 
 
 def debiased_beat_twins(evidence: Evidence, dataset: str) -> list[Part]:
-    """C5."""
+    """C5: by the main table and, where users were shown items at random, by these."""
+    pairs = [(f"debiased_{twin}", twin) for twin in ("ccl", "infonce")]
     return [
         part
-        for twin in ("ccl", "infonce")
-        for part in beats(evidence, dataset, f"debiased_{twin}", twin)
+        for judge in (beats, verdicts.compared_on_shown)
+        for pair in pairs
+        for part in judge(evidence, dataset, *pair)
     ]
 
 

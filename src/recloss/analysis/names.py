@@ -40,6 +40,8 @@ NAMES = {
     "ndcg@20": "NDCG@20",
     "recall@50": "Recall@50",
     "ndcg@50": "NDCG@50",
+    "auc": "AUC",
+    "ndcg@5": "NDCG@5",
     "coverage@20": "Coverage@20",
     "gini@20": "Gini@20",
     # settings

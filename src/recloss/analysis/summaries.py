@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recloss.analysis import shown
+from recloss.data.prepare import story
 from recloss.experiment.runs import step_runs
 from recloss.experiment.schema import label_of
 
@@ -56,7 +58,7 @@ def grid_points(metrics: pd.DataFrame, grid: dict[str, Any]) -> pd.DataFrame:
 
 
 def data_table(manifests: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return a row per data set from the manifests of the splits."""
+    """Return a row per data set from the manifests of the splits; `origin` says how it was made."""
     columns = {
         "dataset": "dataset",
         "n_users": "users",
@@ -71,7 +73,8 @@ def data_table(manifests: list[dict[str, Any]]) -> pd.DataFrame:
         "data_hash": "hash",
     }
     frame = pd.DataFrame(manifests)[list(columns)].rename(columns=columns)
-    return frame.assign(hash=frame["hash"].str[:12])
+    origin = [story(manifest.get("source", {})) for manifest in manifests]
+    return frame.assign(hash=frame["hash"].str[:12], origin=origin)
 
 
 def cost_table(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -234,3 +237,45 @@ def tuning(tuned: dict[str, Any]) -> pd.DataFrame:
         for model, entry in models.items()
     ]
     return pd.DataFrame(rows)
+
+
+def validated(metrics: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    """Return Recall@20 and NDCG@20 on validation of the main table's models, seeds averaged.
+
+    Of runs under `heldout`, at the epoch picked: columns dataset, backbone, loss and
+    `validation <metric>`.
+    """
+    keys, which = ["dataset", "backbone", "loss"], list(shown.RUN)
+    runs = part_of(metrics, "main")
+    runs = runs.loc[runs["protocol"] == "heldout", [*which, "best_epoch"]]
+    picked = runs.rename(columns={"best_epoch": "epoch"}).merge(history, on=[*which, "epoch"])
+    table = picked.groupby(keys, sort=False)[["recall@20", "ndcg@20"]].mean()
+    return table.add_prefix("validation ").reset_index()
+
+
+def shown_table(rows: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per data set and model of how it ranks the items shown at random.
+
+    rows: shown.csv of every data set; validation: that of `validated`. Of each metric the mean over
+    users and seeds, `sd` over seeds and, of a debiased loss whose twin is there, the `gain` over it
+    with `low` and `high` of its interval and `p` (`stats.compare`; not corrected). `users` count
+    for AUC.
+    """
+    keys, found = ["dataset", "backbone", "loss"], []
+    models = dict(iter(rows.groupby(keys, sort=False)))
+    for (dataset, backbone, loss), mine in models.items():
+        row = {"dataset": dataset, "backbone": backbone, "loss": loss}
+        row |= {"seeds": mine["seed"].nunique()}
+        row |= {"users": mine.loc[mine["auc"].notna(), "user"].nunique()}
+        twin = models.get((dataset, backbone, loss.removeprefix("debiased_")))
+        for metric in shown.METRICS:
+            of_seeds = mine.groupby("seed")[metric].mean()
+            row |= {metric: of_seeds.mean(), f"{metric} sd": of_seeds.std()}
+            over = None
+            if loss.startswith("debiased_") and twin is not None:
+                over = shown.compare_models(mine, twin, metric)
+            values = (None,) * 4 if over is None else (over.effect, over.low, over.high, over.p)
+            names = ("gain", "low", "high", "p")
+            row |= {f"{metric} {name}": x for name, x in zip(names, values, strict=True)}
+        found.append(row)
+    return pd.DataFrame(found).merge(validation, on=keys, how="left")

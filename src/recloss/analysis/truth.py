@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from recloss.analysis.certificates import row
-from recloss.analysis.vectors import read_vectors
+from recloss.analysis.scores import scores_of_run
 from recloss.data.interactions import Interactions, Split
-from recloss.engine.ranking import Ranking, dot_scores, means, ranks_by_cosine
-from recloss.models.ease import ease, gram
+from recloss.engine.ranking import Ranking, means, ranks_by_cosine
 
 Term = Callable[[Tensor], Tensor]
 
@@ -63,19 +61,10 @@ def biases(scores: Tensor, term: Term, observed: Tensor, liked: Tensor) -> tuple
 
 
 def scores_of(run: Path, metrics: dict[str, Any], train: Interactions, cosine: bool) -> Tensor:
-    """Return the scores (U, I) of a run, divided by its temperature if it has one.
-
-    A run keeps its vectors; EASE, which would keep an item-item matrix, is solved again.
-    """
-    settings = metrics["settings"]
-    if metrics["loss"] == "ease":
-        scores = ease(gram(train), settings["reg"]).scores(train)
-    else:
-        users, items = read_vectors(run)
-        if cosine:  # which a ranking does without
-            users = functional.normalize(users, dim=1)
-        scores = dot_scores(users, items, cosine)
-    return scores(0, train.n_users) / settings.get("temperature", 1.0)
+    """Return the scores (U, I) of a run, divided by its temperature if it has one."""
+    found = scores_of_run(run, metrics, train, cosine)
+    scores = found.meant(found.block(0, train.n_users), 0)
+    return scores / metrics["settings"].get("temperature", 1.0)
 
 
 def judge(run: Path, split: Split, liked: Tensor) -> Iterator[dict[str, Any]]:

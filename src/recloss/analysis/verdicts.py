@@ -12,16 +12,18 @@ above it. Of a claim: holds if all decided parts do, in part if some do, does no
 `so far` where other parts are still undecided, which the sentence names.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from recloss.analysis import shown
 from recloss.analysis.names import name_of
 from recloss.analysis.stats import Comparison, compare_runs, holm
 from recloss.analysis.summaries import part_of
-from recloss.experiment.schema import BACKBONE, backbone_of
+from recloss.experiment.schema import BACKBONE, LINEAR, backbone_of
 
 HOLDS, IN_PART, FAILS = "holds", "holds in part", "does not hold"
 TOO_FEW = "not enough runs"
@@ -38,7 +40,7 @@ class Evidence(NamedTuple):
     """What claims are judged by.
 
     metrics: metrics.csv; results: the folder that its paths are relative to; config: completed;
-    debiasing and bounds: their tidy rows, or empty; backbone: that of the runs compared.
+    debiasing, bounds and shown: their tidy rows, or empty; backbone: that of the runs compared.
     """
 
     metrics: pd.DataFrame
@@ -46,6 +48,7 @@ class Evidence(NamedTuple):
     config: dict[str, Any]
     debiasing: pd.DataFrame
     bounds: pd.DataFrame
+    shown: pd.DataFrame = pd.DataFrame()
     backbone: str = BACKBONE
 
     @property
@@ -70,6 +73,14 @@ class Evidence(NamedTuple):
                 return self._of(part_of(self.metrics, f"grid:{grid['name']}"), dataset, loss)
         columns = [*self.metrics.columns, *(f"settings.{key}" for key in keys)]
         return self.metrics.iloc[:0].reindex(columns=list(dict.fromkeys(columns)))
+
+    def shown_to(self, dataset: str) -> pd.DataFrame:
+        """Return what the users of a data set say of items shown at random, by run; or nothing."""
+        rows = self.shown
+        if rows.empty:
+            return rows
+        backbones = (self.backbone, LINEAR)
+        return rows[(rows["dataset"] == dataset) & rows["backbone"].isin(backbones)]
 
 
 class Part(NamedTuple):
@@ -110,6 +121,19 @@ def compared(
     ]
 
 
+def compared_on_shown(evidence: Evidence, dataset: str, one: str, other: str) -> list[Part]:
+    """Return the parts of a model over another on the items that users were shown at random.
+
+    There are none where a data set has no such items, or another backbone was judged by them.
+    """
+    rows = evidence.shown_to(dataset)
+    if rows.empty:
+        return []
+    words = f"{name_of(one)} over {name_of(other)}, on the items shown at random"
+    sides = [rows[rows["loss"] == model] for model in (one, other)]
+    return [Part(words, metric, shown.compare_models(*sides, metric)) for metric in shown.METRICS]
+
+
 def verdict_of_part(part: Part, p: float, thresholds: dict[str, Any]) -> str:
     """Return the verdict on one part; p is corrected."""
     c = part.comparison
@@ -147,15 +171,21 @@ def size(part: Part) -> str:
 def corrected(parts: dict[Any, list[Part]]) -> dict[Any, list[float]]:
     """Return the p-value of each part, by data set and backbone, corrected over these (Holm).
 
-    It is 1 without runs.
+    Corrected together are the n-th parts of a metric, of all places that have so many. It is 1
+    without runs.
     """
-    values: dict[Any, list[float]] = {place: [] for place in parts}
-    for position in range(len(next(iter(parts.values()), []))):
-        found = [place for place in parts if parts[place][position].comparison is not None]
-        ps = holm([parts[place][position].comparison.p for place in found])
-        here = dict(zip(found, ps, strict=True))
-        for place in parts:
-            values[place].append(here.get(place, 1.0))
+    values: dict[Any, list[float]] = {place: [1.0] * len(parts[place]) for place in parts}
+    families: dict[tuple[str, int], list[tuple[Any, int]]] = {}
+    for place, found in parts.items():
+        count: Counter[str] = Counter()
+        for position, part in enumerate(found):
+            if part.comparison is not None:
+                families.setdefault((part.metric, count[part.metric]), []).append((place, position))
+            count[part.metric] += 1
+    for members in families.values():
+        ps = holm([parts[place][position].comparison.p for place, position in members])
+        for (place, position), p in zip(members, ps, strict=True):
+            values[place][position] = p
     return values
 
 

@@ -34,3 +34,18 @@ def add_judged(parser: argparse.ArgumentParser) -> None:
     """Add what a command takes that judges finished runs."""
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs")
     parser.add_argument("--out", type=Path, required=True, help="the CSV to write")
+
+
+def add_finished(parser: argparse.ArgumentParser) -> None:
+    """Add what a command takes that uses a finished run."""
+    parser.add_argument(
+        "--run",
+        type=Path,
+        required=True,
+        help="its folder, as results/<run>/train/<data set>/mf/mine_plus/base/seed0",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder of its split and ids (default results/<run>/data/<data set>)",
+    )

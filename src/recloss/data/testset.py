@@ -89,10 +89,13 @@ def _drawn(sides: np.ndarray, wanted: np.ndarray, generator: np.random.Generator
 
 def _last(pairs, when, rows, share, generator) -> np.ndarray:
     """Return the last pair of each user that has another, by time, then by place in the file."""
-    order = np.lexsort((rows, when, pairs.users))
-    out = np.zeros(len(pairs), bool)
-    out[order] = np.append(pairs.users[1:] != pairs.users[:-1], True)  # sorted by user already
-    return out & (pairs.counts()[pairs.users] > 1)
+    counts = pairs.counts()
+    of_users = counts[counts > 0]
+    begin = np.cumsum(of_users) - of_users  # pairs are sorted by user
+    out = when == np.repeat(np.maximum.reduceat(when, begin), of_users)
+    rows = np.where(out, rows, -1)
+    out = rows == np.repeat(np.maximum.reduceat(rows, begin), of_users)
+    return out & (counts[pairs.users] > 1)
 
 
 def _latest(pairs, when, rows, share, generator) -> np.ndarray:

@@ -5,6 +5,7 @@ The schema (schema.yaml) is the only place where keys are described and defaults
 
 import itertools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -29,6 +30,8 @@ from recloss.experiment.schema import (
     value_of,
 )
 from recloss.files import ReclossError
+
+SHOWN = ("coat",)  # published data sets with items shown at random
 
 
 def load(raw: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +70,17 @@ def load(raw: dict[str, Any]) -> dict[str, Any]:
         grid.setdefault("backbones", config["backbones"][:1])
     _check(config)
     return config
+
+
+def shown_names(config: dict[str, Any]) -> list[str]:
+    """Return the data sets that hold items shown at random: published ones, or a `shown` file."""
+
+    def has_shown(entry: dict[str, Any]) -> bool:
+        if "path" in entry:
+            return any(Path(entry["path"]).glob("shown.*"))
+        return entry["name"] in SHOWN
+
+    return [entry["name"] for entry in config["datasets"] if has_shown(entry)]
 
 
 def _parsed(node: dict[str, Any], value: Any) -> Any:

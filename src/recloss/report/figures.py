@@ -14,6 +14,7 @@ from matplotlib.markers import CARETRIGHT
 from matplotlib.patches import Patch
 
 from recloss.analysis.names import header, model_name, name_of
+from recloss.analysis.shown import METRICS
 from recloss.analysis.stats import kind
 from recloss.experiment.schema import BACKBONE, backbone_of
 from recloss.files import atomic
@@ -268,6 +269,26 @@ def truth_bars(table: pd.DataFrame) -> Figure:
         bias.margins(x=0.06)
         bias.grid(axis="x", alpha=0.3)
         bias.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return figure
+
+
+def shown_gains(table: pd.DataFrame) -> Figure:
+    """Draw what debiasing gains on items shown at random, a panel per metric, with its interval.
+
+    table: the result of `summaries.shown_table`; a row per debiased loss and data set.
+    """
+    rows = of_models(table.dropna(subset="auc gain")).iloc[::-1]
+    labels = rows["loss"] + ", " + rows["dataset"].map(name_of)
+    figure, axes = _panels(list(METRICS), 4.4, 1.1 + 0.3 * len(rows))
+    for axis, metric in zip(axes, METRICS, strict=True):
+        gain, low, high = (100 * rows[f"{metric} {end}"] for end in ("gain", "low", "high"))
+        style = {"fmt": "o", "color": COLOURS["debiased"], "ecolor": "#222", "elinewidth": 1}
+        axis.errorbar(gain, labels, xerr=(gain - low, high - gain), **style)
+        axis.axvline(0, color="#222", linewidth=0.8)
+        axis.set(xlabel="gain over the biased twin, %")
+        axis.margins(y=0.2)
+        axis.grid(axis="x", alpha=0.3)
+    axes[-1].tick_params(labelleft=False)
     return figure
 
 

@@ -12,12 +12,14 @@ import yaml
 import recloss
 from recloss.analysis.claims import CLAIMS
 from recloss.analysis.names import header, name_of, place_name
+from recloss.analysis.shown import METRICS
 from recloss.analysis.statements import PRINTED, RIGHT
 from recloss.analysis.summaries import certificates, moved, obeyed, part_of
-from recloss.data import sources
 from recloss.experiment import published, record
+from recloss.experiment.config import shown_names
 from recloss.experiment.runs import inflation_runs, settings_for
 from recloss.experiment.schema import CONTROL, LINEAR, label_of, settings_schema
+from recloss.report.tables import of_models
 
 
 def _unique(frame: pd.DataFrame, column: str) -> str:
@@ -130,6 +132,43 @@ def twins(results: Path) -> list[dict[str, Any]]:
     return found
 
 
+def shown_at_random(results: Path) -> list[dict[str, Any]]:
+    """Return per data set what its items shown at random say, from shown.csv.
+
+    dataset, users, seeds; gains: of a debiased loss over its twin by metric, with `word`, what the
+    interval allows to say; best: by metric the name of the best model and its value; others: name,
+    AUC and NDCG@5 of what debiasing is to be put beside.
+    """
+    table, found = of_models(pd.read_csv(results / "tables" / "shown.csv")), []
+    for dataset, rows in table.groupby("dataset", sort=False):
+        models = rows.set_index("loss")
+        gains = [
+            {"model": row["loss"], "metric": metric, "value": row[metric]}
+            | {end: row[f"{metric} {end}"] for end in ("gain", "low", "high")}
+            | {"word": told(row[f"{metric} low"], row[f"{metric} high"])}
+            for row in rows.dropna(subset="auc gain").to_dict("records")
+            for metric in METRICS
+        ]
+        best = {m: (models[m].idxmax(), models[m].max()) for m in METRICS}
+        names = [name_of(model) for model in ("ials", "ease", "popularity", "random")]
+        others = [
+            {"model": name, "auc": models["auc"][name], "ndcg": models["ndcg@5"][name]}
+            for name in names
+            if name in models.index
+        ]
+        users, seeds = (int(rows[column].max()) for column in ("users", "seeds"))
+        row = {"dataset": dataset, "users": users, "seeds": seeds}
+        found.append(row | {"gains": gains, "best": best, "others": others})
+    return found
+
+
+def told(low: float, high: float) -> str:
+    """Say what the interval of a gain allows to say."""
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "not told apart"
+
+
 def departures(config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return the settings of every loss that are not the papers': name, value, theirs."""
     papers = {name: node["default"] for name, node in settings_schema().items()}
@@ -163,22 +202,23 @@ def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
     Those of a table are <results>/tables/NAME.{csv,html,tex}, of a figure figures/NAME.svg.
     """
     grids = [f"grid_{grid['name']}" for grid in config["grids"]]
-    known = {row.dataset for row in sources.table()}
+    names = {dataset["name"] for dataset in config["datasets"]}
     simulated = any("simulate" in dataset for dataset in config["datasets"])
     optional = {
         "tuning": bool(config["tuned"]["datasets"]),
         "bounds": bool(config["losses"]),
         "inflation": any(inflation_runs(config)),
-        "published": any(dataset["name"] in known for dataset in config["datasets"]),
-        "paper": any(dataset["name"] in known for dataset in config["datasets"]),
+        "published": not names.isdisjoint(published.table()["dataset"]),
+        "paper": not names.isdisjoint(published.paper()["dataset"]),
         "readings": bool(config["readings"]),
         "ablations": bool(config["ablations"]),
         "debiasing": bool(config["linear"]) or simulated,
         "moved": bool(config["linear"]) or simulated,
         "truth": simulated,
+        "shown": bool(shown_names(config)),
     }
     tables = ["claims", "advice", "main", *grids, *(name for name in optional if optional[name])]
-    drawn = [name for name in ("tuning", "ablations", "bounds", "truth") if optional[name]]
+    drawn = [name for name in ("tuning", "ablations", "bounds", "truth", "shown") if optional[name]]
     curves = ["learning_curves"] if config["losses"] else []
     return [*tables, "recommended", "cost", "data"], ["main", *grids, *drawn, *curves]
 
@@ -208,6 +248,14 @@ def claims_of(results: Path) -> list[dict[str, Any]]:
     return found
 
 
+def origins(table: Path) -> list[tuple[str, str]]:
+    """Return how each data set of one's own was made, from data.csv: name and sentence."""
+    frame = pd.read_csv(table, keep_default_na=False)
+    if "origin" not in frame:  # of before that column
+        return []
+    return [(row.dataset, row.origin) for row in frame.itertuples() if row.origin]
+
+
 def render(config: dict[str, Any], results: Path, template: Path) -> str:
     """Return the report as HTML.
 
@@ -235,6 +283,8 @@ def render(config: dict[str, Any], results: Path, template: Path) -> str:
         furthest=furthest(rows) if "debiasing" in tables else [],
         obeyed=obeyed(pd.read_csv(bounds)).to_dict("records") if "bounds" in tables else [],
         twins=twins(results) if "truth" in tables else [],
+        origins=origins(results / "tables" / "data.csv"),
+        shown=shown_at_random(results) if "shown" in tables else [],
         tables=tables,
         figures=figures,
     )

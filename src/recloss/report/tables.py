@@ -7,6 +7,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from recloss.analysis.names import header, model_name, name_of, place_name
+from recloss.analysis.shown import METRICS
 from recloss.experiment.schema import label_of
 from recloss.files import atomic
 
@@ -98,7 +99,8 @@ def tick(value: Any) -> str:
 
 
 def data_display(table: pd.DataFrame) -> Styler:
-    """Return the data table with thousands separated."""
+    """Return the data table with thousands separated; `origin` is for the report's text."""
+    table = table.drop(columns="origin")
     counts = [name for name, kind in table.dtypes.items() if kind.kind == "i"]
     return table.style.hide(axis="index").format(
         dict.fromkeys(counts, "{:,}") | {"density": "{:.5f}"}
@@ -151,6 +153,26 @@ def truth_display(table: pd.DataFrame) -> Styler:
     formats = {name: "{:.4f}" for name in table if name.endswith("@20")}
     formats |= {name: "{:+.1%}" for name in table if name.startswith("bias")}
     return table.style.hide(axis="index").format(formats, na_rep="")
+
+
+def shown_display(table: pd.DataFrame) -> Styler:
+    """Return the judgement by items shown at random for readers, best AUC first.
+
+    table: the result of `summaries.shown_table`.
+    """
+    table = of_models(table.sort_values(["dataset", "auc"], ascending=[True, False]))
+    shown = table[["dataset", "loss"]].copy()
+    for metric in METRICS:
+        spreads = zip(table[metric], table[f"{metric} sd"], strict=True)
+        shown[metric] = [_with_spread(mean, spread) for mean, spread in spreads]
+        ends = (table[f"{metric} {end}"] for end in ("gain", "low", "high"))
+        shown[f"{metric} over twin"] = [
+            "" if pd.isna(gain) else f"{gain:+.1%} ({low:+.1%} to {high:+.1%})"
+            for gain, low, high in zip(*ends, strict=True)
+        ]
+    own = [f"validation {metric}" for metric in ("recall@20", "ndcg@20")]
+    shown[[*own, "seeds"]] = table[[*own, "seeds"]]
+    return shown.style.hide(axis="index").format(dict.fromkeys(own, "{:.4f}"), na_rep="")
 
 
 def bounds_display(table: pd.DataFrame) -> Styler:
