@@ -116,7 +116,7 @@ def test_the_configuration_page_is_that_of_the_schema():
 def test_files_that_a_page_names_are_there(page):
     if page.name == "CHANGELOG.md":
         return
-    tops = {path.name for path in REPO.iterdir()} - {"results", "logs", "resources"}
+    tops = {path.name for path in REPO.iterdir()} - {"results", "logs", "resources", "own"}
     packages = {path.name for path in ROOT.iterdir()}
     for span in spans(page):
         if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", span) and "/" in span:
@@ -180,7 +180,10 @@ def check_snakemake(words):
             option = "--"
         room -= 1
         if option == "--configfile":
-            made = re.fullmatch(r"results/[\w-]+/tuned.yaml", word) or word in own_files()
+            made = (
+                re.fullmatch(r"(results/[\w-]+/tuned|own/[\w-]+)\.yaml", word)
+                or word in own_files()
+            )
             assert made or (REPO / word).is_file(), word
         elif option == "--config":
             assert word.split("=")[0] in schema()["properties"], word

@@ -15,6 +15,7 @@ from test_workflow import clone, environment
 from recloss.__main__ import main
 from recloss.experiment import config, own
 from recloss.experiment.runs import every_run, trial_runs
+from recloss.report.page import contents
 
 PAPER = yaml.safe_load((REPO / "config.yaml").read_text())
 OWN = yaml.safe_load((REPO / "config" / "own.yaml").read_text())
@@ -159,6 +160,7 @@ def test_every_model_has_the_same_budget():
     assert counts.to_dict() == dict.fromkeys(models, full["tune"]["trials"])
     assert {run.loss for run in every_run(full)} == set(models)
     assert full["protocol"] == "heldout"
+    assert "debiasing" not in contents(full)[0]  # certificates are no part of it
     fewer = config.load(
         PAPER | OWN | {"losses": ["bpr"], "linear": [], "datasets": full["datasets"]}
     )
@@ -177,16 +179,22 @@ def test_make_own_goes_from_a_table_to_one_sentence(tmp_path):
     folder = clone(tmp_path / "clone")
     (folder / "Makefile").write_text((REPO / "Makefile").read_text())
     data = table(tmp_path)
-    quick = {"losses": ["bpr", "mine_plus"], "linear": [], "seeds": [0], "tune": {"trials": 2}}
+    quick = {
+        "losses": ["bpr", "mine_plus"],
+        "linear": ["ease"],
+        "seeds": [0],
+        "tune": {"trials": 2},
+    }
     quick["settings"] = {"max_epochs": 1, "negatives": 5}
     (folder / "quick.yaml").write_text(yaml.safe_dump(quick))
     done = make(folder, f"DATA={data}", "CONFIG=quick.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "40 users, 30 items, 400 pairs" in done.stderr
-    assert "sales-24: 2 training runs after 4 trials to tune them, 0 done" in done.stdout
+    assert "sales-24: 3 training runs after 6 trials to tune them, 0 done" in done.stdout
     results = folder / "results" / "sales-24"
     tuned = yaml.safe_load((results / "tuned.yaml").read_text())["tuned"]["datasets"]["sales-24"]
-    assert {model: entry["trials"] for model, entry in tuned.items()} == {"bpr": 2, "mine_plus": 2}
+    trials = {model: entry["trials"] for model, entry in tuned.items()}
+    assert trials == {"bpr": 2, "mine_plus": 2, "ease": 2}
     sentence = pd.read_csv(results / "tables" / "advice.csv")["sentence"].item()
     assert done.stdout.endswith(f"The report: {results}/report.html\nsales-24: {sentence}\n")
     html = (results / "report.html").read_text()

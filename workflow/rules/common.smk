@@ -234,7 +234,7 @@ def shown_names():
 
 def debiasing_rows():
     """Certificates of each data set, and what the truth says of simulated ones."""
-    certified = dataset_names() if config["linear"] else []
+    certified = dataset_names() if runs.certifies(config) else []
     return [
         *collect(rules.certify.output, dataset=certified),
         *collect(rules.truth.output, dataset=simulated_names()),

@@ -124,6 +124,11 @@ def _variant(
     return Run(dataset, backbone, model, name, seed, base | point, stage)
 
 
+def certifies(config: dict[str, Any]) -> bool:
+    """Tell whether certificates are computed: there is a linear model, and a c or a tau+."""
+    return bool(config["linear"] and (config["debiasing"]["c"] or config["debiasing"]["tau"]))
+
+
 def grid_runs(config: dict[str, Any], grid: dict[str, Any]) -> Iterator[Run]:
     """Yield the runs of a grid; a point equal to the main table's settings is that very run."""
     sides = (grid["datasets"], grid["backbones"], grid["loss"])

@@ -17,7 +17,7 @@ from recloss.analysis.statements import PRINTED, RIGHT
 from recloss.analysis.summaries import certificates, moved, obeyed, part_of
 from recloss.experiment import published, record
 from recloss.experiment.config import shown_names
-from recloss.experiment.runs import inflation_runs, settings_for
+from recloss.experiment.runs import certifies, inflation_runs, settings_for
 from recloss.experiment.schema import CONTROL, LINEAR, label_of, settings_schema
 from recloss.report.tables import of_models
 
@@ -212,8 +212,8 @@ def contents(config: dict[str, Any]) -> tuple[list[str], list[str]]:
         "paper": not names.isdisjoint(published.paper()["dataset"]),
         "readings": bool(config["readings"]),
         "ablations": bool(config["ablations"]),
-        "debiasing": bool(config["linear"]) or simulated,
-        "moved": bool(config["linear"]) or simulated,
+        "debiasing": certifies(config) or simulated,
+        "moved": certifies(config) or simulated,
         "truth": simulated,
         "shown": bool(shown_names(config)),
     }
