@@ -136,7 +136,8 @@ def test_every_column_and_table_of_the_results_is_explained():
     grouped = {column.split(".")[0] + ".*" if "." in column else column for column in columns}
     assert not grouped - set(names)
     # An experiment that has every table, but for its grids.
-    every = {"datasets": [{"name": "gowalla"}, {"name": "s", "simulate": {}}], "grids": []}
+    coat = {"name": "coat", "rating": {"at_least": 4}}
+    every = {"datasets": [{"name": "gowalla"}, coat, {"name": "s", "simulate": {}}], "grids": []}
     tables, _ = contents(config.load(PAPER | every | {"tuned": {"datasets": {"s": {}}}}))
     assert not set(tables) - set(names)
 

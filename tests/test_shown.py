@@ -15,11 +15,13 @@ from conftest import REPO, interactions
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
+from test_workflow import clone, jobs, snakemake, untouched
 
 from recloss.analysis import shown, summaries
 from recloss.data.arrays import pack, write_arrays
 from recloss.data.interactions import Split
 from recloss.data.split import write
+from recloss.experiment import config
 from recloss.experiment.record import write_run
 from recloss.files import ReclossError
 from recloss.models.ease import ease, gram
@@ -229,14 +231,14 @@ def test_validation_is_that_of_the_epoch_picked_under_heldout():
     assert summaries.validated(metrics.assign(protocol="published"), history).empty
 
 
-def report(tmp_path, judged_models=None):
+def report(tmp_path, judged_models=None, protocol="published"):
     """Render a published report, whose data set has shown items if there are rows of shown.csv."""
     results, published = tmp_path / "results", REPO / "results/published/gowalla"
     shutil.copytree(published, results, ignore=shutil.ignore_patterns("runs"))
     config = yaml.safe_load((results / "config.yaml").read_text())
     if judged_models is not None:
         entry = config["datasets"][0]
-        entry["path"] = str(tmp_path / "own")
+        config["protocol"], entry["path"] = protocol, str(tmp_path / "own")
         (tmp_path / "own").mkdir()
         (tmp_path / "own/shown.csv").touch()
         rows = judged_models.assign(dataset=entry["name"])
@@ -257,7 +259,19 @@ def test_the_report_says_what_debiasing_gains_on_the_shown_items(tmp_path, judge
     assert "Beside them: EASE 0.4000 and 0.4000." in said
     assert "+10.0% (+10.0% to +10.0%)" in said  # in the table
     assert 'id="shown"' in html and "gain over the biased twin, %" in html
-    assert "The epoch was picked on the liked ones among them (protocol published)" in said
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ("published", "The epoch was picked on the liked ones among them (protocol published)."),
+        ("heldout", "They picked neither epoch nor settings."),
+    ],
+)
+def test_the_report_says_whether_the_shown_items_picked_the_epoch(
+    tmp_path, judged_models, protocol, said
+):
+    assert said in report(tmp_path, judged_models, protocol)
 
 
 def test_the_report_has_no_such_section_where_nothing_was_shown_at_random(tmp_path):
@@ -270,3 +284,53 @@ def test_the_report_has_no_such_section_where_nothing_was_shown_at_random(tmp_pa
 )
 def test_the_interval_says_who_is_better(low, high, word):
     assert page.told(low, high) == word
+
+
+def test_data_sets_with_a_shown_file_are_judged_by_it(tmp_path):
+    for name, file in (("with", "shown.csv"), ("without", "test.csv")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+    datasets = [{"name": name, "path": str(tmp_path / name)} for name in ("with", "without")]
+    datasets += [{"name": "coat", "rating": {"at_least": 4}}, {"name": "gowalla"}]
+    datasets += [{"name": "simulated", "simulate": {}}]
+    found = config.load({"run": "x", "datasets": datasets})
+    assert config.shown_names(found) == ["with", "coat"]
+
+
+def test_the_workflow_judges_an_own_data_set_by_its_shown_file(tmp_path):
+    folder, own = clone(tmp_path / "clone"), tmp_path / "own"
+    own.mkdir()
+    rng = np.random.default_rng(0)
+    pairs = pd.MultiIndex.from_product([range(60), range(30)], names=["user", "item"])
+    ratings = pd.DataFrame({"rating": rng.integers(1, 6, len(pairs))}, index=pairs).reset_index()
+    chosen = (ratings["rating"] >= 4) & (rng.random(len(ratings)) < 0.4)
+    ratings[chosen].to_csv(own / "train.csv", index=False)
+    ratings[~chosen].to_csv(own / "shown.csv", index=False)
+    entry = {"name": "own", "path": str(own), "rating": {"at_least": 4}}
+    entry = {"run": "own", "datasets": [entry], "losses": ["ccl", "debiased_ccl"]}
+    entry |= {"linear": [], "seeds": [0, 1], "device": "cpu", "threads": 1, "grids": []}
+    entry |= {"settings": {"max_epochs": 2, "negatives": 8, "dim": 8, "batch_size": 64}}
+    entry |= {"ablations": [], "inflation": {}, "protocol": "heldout"}
+    (folder / "own.yaml").write_text(yaml.safe_dump(entry))
+    made = [f"results/own/tables/{name}.csv" for name in ("shown", "claims")]
+    call = ["--cores", 1, "--configfile", "own.yaml", "--", *made]
+    snakemake(folder, *call)
+    rows = pd.read_csv(folder / "results/own/data/own/shown.csv")
+    models = {"ccl": 2, "debiased_ccl": 2, "popularity": 1, "random": 1}
+    assert rows.groupby("loss")["seed"].nunique().to_dict() == models
+    liked = ratings[~chosen].assign(liked=lambda frame: frame["rating"] >= 4)
+    of_user = liked.groupby("user")["liked"].mean()
+    assert rows["auc"].notna().sum() == 6 * ((of_user > 0) & (of_user < 1)).sum()
+    table = pd.read_csv(folder / "results/own/tables/shown.csv").set_index("loss")
+    assert table["auc gain"].notna().sum() == 1
+    assert table.loc["ccl", "validation recall@20"] > 0
+    claims = pd.read_csv(folder / "results/own/tables/claims.csv")
+    assert {"auc", "ndcg@5"} <= set(claims.loc[claims["claim"] == "C5", "metric"])
+    assert untouched(snakemake(folder, *call))
+    flags = ["-n", *call]
+    (folder / "report/captions/shown.rst").write_text("Other words.\n")
+    assert untouched(snakemake(folder, *flags))
+    judge = folder / "src/recloss/analysis/shown.py"
+    judge.write_text(judge.read_text() + "\n# changed\n")
+    again = jobs(snakemake(folder, *flags))
+    assert again["shown"] == again["shown_table"] == 1 and "train" not in again

@@ -85,20 +85,22 @@ def interaction_files(wildcards):
     if "path" in entry:
         return OWN_FILES[entry["name"]]
     if "simulate" in entry:
-        return {name: getattr(rules.simulate.output, name) for name in ("train", "test")}
+        return {
+            name: getattr(rules.simulate.output, name) for name in ("train", "test")
+        }
     found = sources.roles(entry["name"])
     if entry["validation"] == "drawn":
         found.pop("valid", None)
-    return {
-        role: f"<resources>/{entry['name']}/{file}" for role, file in found.items()
-    }
+    return {role: f"<resources>/{entry['name']}/{file}" for role, file in found.items()}
 
 
 def reading_flags(wildcards):
     """How a data set is read, as flags of recloss prepare."""
     entry = dataset_entry(wildcards)
     flags = {key: entry[key] for key in ("duplicates", "core") if "path" in entry}
-    flags |= {"by" if key == "by" else key: v for key, v in entry.get("split", {}).items()}
+    flags |= {
+        "by" if key == "by" else key: v for key, v in entry.get("split", {}).items()
+    }
     flags |= entry.get("rating", {})
     words = [as_flags(flags)]
     if "columns" in entry:

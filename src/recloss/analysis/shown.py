@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from recloss.analysis.scores import scores_of_run
 from recloss.analysis.stats import Comparison, compare
-from recloss.analysis.truth import scores_of
 from recloss.data.interactions import Interactions, Split
 from recloss.engine.ranking import block_users, ranks_by_cosine
 from recloss.files import ReclossError
@@ -71,12 +71,12 @@ def scores_of_pairs(
 
     A control, which learns nothing, is made again.
     """
-    if metrics["loss"] not in CONTROLS:
-        cosine = ranks_by_cosine(metrics["settings"])
-        scores = scores_of(run, metrics, split.train, cosine).numpy()
-        return scores[pairs.users, pairs.items]
-    block = CONTROLS[metrics["loss"]](split, metrics["seed"])
-    step, first, found = block_users(pairs.n_items, torch.device("cpu")), pairs.indptr(), []
+    loss, settings, found = metrics["loss"], metrics["settings"], []
+    if loss in CONTROLS:
+        block = CONTROLS[loss](split, metrics["seed"])
+    else:
+        block = scores_of_run(run, metrics, split.train, ranks_by_cosine(settings)).block
+    step, first = block_users(pairs.n_items, torch.device("cpu")), pairs.indptr()
     for low in range(0, pairs.n_users, step):  # what is random depends on where a block begins
         high = min(low + step, pairs.n_users)
         mine = slice(first[low], first[high])

@@ -31,8 +31,6 @@ from recloss.experiment.schema import (
 )
 from recloss.files import ReclossError
 
-SHOWN = ("coat",)  # published data sets with items shown at random
-
 
 def load(raw: dict[str, Any]) -> dict[str, Any]:
     """Validate a configuration and return a copy with every default filled in.
@@ -77,8 +75,8 @@ def shown_names(config: dict[str, Any]) -> list[str]:
 
     def has_shown(entry: dict[str, Any]) -> bool:
         if "path" in entry:
-            return any(Path(entry["path"]).glob("shown.*"))
-        return entry["name"] in SHOWN
+            return any(Path(entry["path"]).expanduser().glob("shown.*"))
+        return "shown" in sources.roles(entry["name"])
 
     return [entry["name"] for entry in config["datasets"] if has_shown(entry)]
 

@@ -166,7 +166,7 @@ def shown_display(table: pd.DataFrame) -> Styler:
         spreads = zip(table[metric], table[f"{metric} sd"], strict=True)
         shown[metric] = [_with_spread(mean, spread) for mean, spread in spreads]
         ends = (table[f"{metric} {end}"] for end in ("gain", "low", "high"))
-        shown[f"{metric} over twin"] = [
+        shown[f"{name_of(metric)} over twin"] = [
             "" if pd.isna(gain) else f"{gain:+.1%} ({low:+.1%} to {high:+.1%})"
             for gain, low, high in zip(*ends, strict=True)
         ]
