@@ -443,6 +443,33 @@ def test_given_files_share_their_ids_whatever_their_formats(tmp_path):
     assert by_id(found, "test") == {(900000, "a")}
 
 
+def test_lists_may_be_divided_and_have_a_core(tmp_path):
+    path = tmp_path / "lists.txt"
+    path.write_text(
+        "".join(f"u{u} {' '.join(f'i{i}' for i in range(8))}\n" for u in range(4)) + "x i0\n"
+    )
+    found = prepare.from_ratings(path, Reading(core=3), Division())
+    assert found.user_ids.to_pylist() == ["u0", "u1", "u2", "u3"]
+    assert (len(found.sets["train"]), len(found.sets["test"])) == (28, 4)
+    assert found.source["counts"]["users outside core"] == 1
+
+
+@pytest.mark.mirror
+def test_a_published_table_cut_short_is_refused(mirror, tmp_path):
+    files = {"train": mirror / "coat" / "user.txt", "shown": tmp_path / "random.txt"}
+    lines = (mirror / "coat" / "random.txt").read_text().splitlines()
+    files["shown"].write_text("\n".join(lines[:1000]))
+    message = failure(prepare.from_sets, files, Reading(at_least=4), "coat")
+    assert "rows with the other files, not 11600; one is truncated or another version" in message
+    files["shown"] = mirror / "coat" / "random.txt"
+    found = prepare.from_sets(files, Reading(at_least=4), "coat")
+    assert {name: len(part) for name, part in found.sets.items()} == {
+        "train": 1905,
+        "test": 769,
+        "shown": 4549,
+    }
+
+
 def test_a_given_validation_file_is_a_part_of_what_is_trained_on(tmp_path):
     files = {"train_txt": "u a b\nv c d\n", "test_txt": "u c\n", "valid_txt": "v a\n"}
     found = prepare.from_sets(files_of(made(tmp_path / "d", **files)), Reading())

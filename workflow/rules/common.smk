@@ -98,10 +98,7 @@ def reading_flags(wildcards):
     """How a data set is read, as flags of recloss prepare."""
     entry = dataset_entry(wildcards)
     flags = {key: entry[key] for key in ("duplicates", "core") if "path" in entry}
-    flags |= {
-        "by" if key == "by" else key: v for key, v in entry.get("split", {}).items()
-    }
-    flags |= entry.get("rating", {})
+    flags |= entry.get("split", {}) | entry.get("rating", {})
     words = [as_flags(flags)]
     if "columns" in entry:
         columns = (f"{role}={column}" for role, column in entry["columns"].items())

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     elif (a.published or a.indices) and "shown" not in files:
         found = from_indices(files, a.name if a.published else None)
     else:
-        found = from_sets(files, reading, tables=a.published)
+        found = from_sets(files, reading, a.name if a.published else None)
     write(a.name, found, files, a.out)
 
 

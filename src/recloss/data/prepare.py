@@ -14,7 +14,7 @@ from recloss.data.implicit import Pairs, to_implicit
 from recloss.data.interactions import Interactions
 from recloss.data.parse import load, read, read_named
 from recloss.data.sources import checksum, rows_of
-from recloss.data.tables import describe, is_table, layout_of, read_table, whole_numbers
+from recloss.data.tables import Ratings, describe, is_table, layout_of, read_table, whole_numbers
 from recloss.data.testset import divide
 from recloss.files import ReclossError, write_json
 
@@ -93,12 +93,13 @@ def from_ratings(path: Path, reading: Reading, division: Division) -> Prepared:
     return Prepared(sets, found.user_ids, found.item_ids, source)
 
 
-def from_sets(files: dict[str, Path], reading: Reading, tables: bool = False) -> Prepared:
+def from_sets(files: dict[str, Path], reading: Reading, published: str | None = None) -> Prepared:
     """Return a data set whose division is given by its files, `files.files_of`'s.
 
-    Pairs of `valid` may be in `train` too. What is shown but was trained on is left out. tables:
-    files of any name are tables.
+    Pairs of `valid` may be in `train` too. What is shown but was trained on is left out. published:
+    the name under which sources.csv declares the counts of tables, whatever their names.
     """
+    tables = published is not None
     if reading.core > 1:
         raise ReclossError(f"{files['train']}: core would change a given division; leave core out")
     parts: dict[str, Pairs] = {}
@@ -111,6 +112,12 @@ def from_sets(files: dict[str, Path], reading: Reading, tables: bool = False) ->
             parts[into], _ = _pairs_of(path, reading, tables, rated=name == "shown")
     user_ids, item_ids, sets = _over_common_ids(parts)
     counts = sum((Counter(parts[name].counts) for name in parts if name != "shown"), Counter())
+    declared = sum(row.interactions for row in rows_of(published)) if published else None
+    if declared not in (None, counts["rows"]):
+        raise ReclossError(
+            f"{files['train']}: {counts['rows']} rows with the other files, not {declared}; one is "
+            "truncated or another version: delete them and fetch again"
+        )
     if "valid" in sets:
         sets["train"] = _union(sets["train"], sets["valid"])
     if "shown" in sets:
@@ -140,10 +147,9 @@ def _pairs_of(
     if not (tables or is_table(path)):
         if rated or reading.at_least is not None:
             raise ReclossError(f"{path}: lists have no ratings; give a table, or no at_least")
-        users, items, *pairs, lines = read_named(path)
-        found = Interactions(*pairs, len(users), len(items))
-        ids = (whole_numbers(ids) for ids in (users, items))
-        return Pairs(found, *ids, None, lines, {"rows": len(found)}), {"format": "lists"}
+        *ids, users, items, _ = read_named(path)
+        rows = Ratings(users, items, *map(whole_numbers, ids), rating=None, timestamp=None)
+        return to_implicit(path, rows, core=reading.core), {"format": "lists"}
     layout = layout_of(path, reading.columns, reading.header)
     if reading.at_least is None and rated:
         raise ReclossError(f"{path}: which ratings are liked? Say so as in rating: {{at_least: 4}}")
