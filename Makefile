@@ -69,4 +69,4 @@ lock: pyproject.toml
 
 docs: $(INSTALLED)
 	$(RUN) recloss reference docs/configuration.md
-	$(RUN) recloss findings results/published README.md docs/reference-run.md docs/backbones.md
+	$(RUN) recloss findings results/published README.md docs/reference-run.md docs/backbones.md docs/coat.md

@@ -231,7 +231,10 @@ def test_commands_are_ones_that_exist(words, whole):
 # What the pages say was found
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/reference-run.md", "docs/backbones.md"])
+FINDINGS = ["README.md", "docs/reference-run.md", "docs/backbones.md", "docs/coat.md"]
+
+
+@pytest.mark.parametrize("name", FINDINGS)
 def test_the_findings_of_a_page_are_those_of_the_reference_run(name):
     text = (REPO / name).read_text()
     assert "<!-- findings: " in text

@@ -8,6 +8,7 @@ import pandas as pd
 
 from recloss.analysis.claims import CLAIMS
 from recloss.analysis.names import header, model_name, name_of, place_name
+from recloss.analysis.shown import METRICS as SHOWN
 from recloss.files import ReclossError
 
 METRICS = ("recall@20", "ndcg@20")
@@ -118,12 +119,30 @@ def grid(published: Path, name: str, metric: str = "recall@20") -> str:
     return _markdown(["data set", "model", *map(header, second), *names], rows)
 
 
+def shown(published: Path) -> str:
+    """Return the models judged by items shown at random, best AUC first, each beside its twin."""
+    table = pd.read_csv(published / "tables" / "shown.csv").sort_values("auc", ascending=False)
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [model_name(row["loss"], row["backbone"])]
+        for metric in SHOWN:
+            spread = _value(row[f"{metric} sd"])
+            cells.append(_value(row[metric]) + (f" ± {spread}" if spread else ""))
+            ends = " to ".join(_percent(row[f"{metric} {end}"]) for end in ("low", "high"))
+            gain = _percent(row[f"{metric} gain"])
+            cells.append(f"{gain} ({ends})" if gain else "")
+        rows.append([*cells, _value(row["validation recall@20"])])
+    names = [name for metric in SHOWN for name in (header(metric), "over its twin")]
+    return _markdown(["model", *names, f"{header('recall@20')}, validation"], rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "claims": claims,
     "paper": paper,
     "models": models,
     "readings": readings,
     "ablations": ablations,
+    "shown": shown,
 }
 
 
