@@ -279,11 +279,24 @@ def test_the_report_has_no_such_section_where_nothing_was_shown_at_random(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "word"),
-    [(0.1, 0.2, "better"), (-0.1, 0.2, "not told apart"), (-2, -1, "worse")],
+    ("gain", "p", "word"),
+    [(0.1, 0.01, "better"), (0.1, 0.05, "not told apart"), (-0.1, 0.04, "worse")],
 )
-def test_the_interval_says_who_is_better(low, high, word):
-    assert page.told(low, high) == word
+def test_the_p_value_says_who_is_better(gain, p, word):
+    assert page.told(gain, p) == word
+
+
+def test_of_several_comparisons_one_must_stand_the_correction_for_their_number(tmp_path):
+    row = {"dataset": "d", "backbone": "mf", "seeds": 3, "users": 9, "auc": 0.6, "ndcg@5": 0.4}
+    parts = {
+        f"{metric} {part}": 0.1 for metric in shown.METRICS for part in ("gain", "low", "high")
+    }
+    rows = [row | {"loss": "debiased_ccl"} | parts | {"auc p": 0.02, "ndcg@5 p": 0.2}]
+    rows.append(row | {"loss": "debiased_infonce"} | parts | {"auc p": 0.01, "ndcg@5 p": 0.3})
+    (tmp_path / "tables").mkdir()
+    pd.DataFrame(rows).to_csv(tmp_path / "tables/shown.csv", index=False)
+    words = [gain["word"] for gain in page.shown_at_random(tmp_path)[0]["gains"]]
+    assert words == ["not told apart", "not told apart", "better", "not told apart"]
 
 
 def test_data_sets_with_a_shown_file_are_judged_by_it(tmp_path):

@@ -14,6 +14,7 @@ from recloss.analysis.claims import CLAIMS
 from recloss.analysis.names import header, name_of, place_name
 from recloss.analysis.shown import METRICS
 from recloss.analysis.statements import PRINTED, RIGHT
+from recloss.analysis.stats import LEVEL, holm
 from recloss.analysis.summaries import certificates, moved, obeyed, part_of
 from recloss.experiment import published, record
 from recloss.experiment.config import shown_names
@@ -135,8 +136,8 @@ def twins(results: Path) -> list[dict[str, Any]]:
 def shown_at_random(results: Path) -> list[dict[str, Any]]:
     """Return per data set what its items shown at random say, from shown.csv.
 
-    dataset, users, seeds; gains: of a debiased loss over its twin by metric, with `word`, what the
-    interval allows to say; best: by metric the name of the best model and its value; others: name,
+    dataset, users, seeds; gains: of a debiased loss over its twin by metric, with `word`, what
+    may be said after Holm's correction; best: by metric the name of the best model and its value; others: name,
     AUC and NDCG@5 of what debiasing is to be put beside.
     """
     table, found = of_models(pd.read_csv(results / "tables" / "shown.csv")), []
@@ -144,11 +145,12 @@ def shown_at_random(results: Path) -> list[dict[str, Any]]:
         models = rows.set_index("loss")
         gains = [
             {"model": row["loss"], "metric": metric, "value": row[metric]}
-            | {end: row[f"{metric} {end}"] for end in ("gain", "low", "high")}
-            | {"word": told(row[f"{metric} low"], row[f"{metric} high"])}
+            | {part: row[f"{metric} {part}"] for part in ("gain", "low", "high", "p")}
             for row in rows.dropna(subset="auc gain").to_dict("records")
             for metric in METRICS
         ]
+        for gain, p in zip(gains, holm([gain["p"] for gain in gains]), strict=True):
+            gain["word"] = told(gain["gain"], p)
         best = {m: (models[m].idxmax(), models[m].max()) for m in METRICS}
         names = [name_of(model) for model in ("ials", "ease", "popularity", "random")]
         others = [
@@ -162,11 +164,11 @@ def shown_at_random(results: Path) -> list[dict[str, Any]]:
     return found
 
 
-def told(low: float, high: float) -> str:
-    """Say what the interval of a gain allows to say."""
-    if low > 0:
-        return "better"
-    return "worse" if high < 0 else "not told apart"
+def told(gain: float, p: float) -> str:
+    """Say what may be said of a gain with a p-value, corrected for the number of comparisons."""
+    if p >= 1 - LEVEL:
+        return "not told apart"
+    return "better" if gain > 0 else "worse"
 
 
 def departures(config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
