@@ -136,9 +136,9 @@ def twins(results: Path) -> list[dict[str, Any]]:
 def shown_at_random(results: Path) -> list[dict[str, Any]]:
     """Return per data set what its items shown at random say, from shown.csv.
 
-    dataset, users, seeds; gains: of a debiased loss over its twin by metric, with `word`, what
-    may be said after Holm's correction; best: by metric the name of the best model and its value; others: name,
-    AUC and NDCG@5 of what debiasing is to be put beside.
+    dataset, users, seeds; gains: of a debiased loss over its twin by metric, with `word`, what may
+    be said after Holm's correction; best: by metric the name of the best model and its value;
+    others: name, AUC and NDCG@5 of what debiasing is to be put beside.
     """
     table, found = of_models(pd.read_csv(results / "tables" / "shown.csv")), []
     for dataset, rows in table.groupby("dataset", sort=False):
