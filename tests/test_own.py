@@ -170,9 +170,10 @@ def test_every_model_has_the_same_budget():
 def make(folder, *arguments):
     """Call make in a clone, with this environment as the one that is installed."""
     command = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed", "own", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment(folder), capture_output=True, text=True
-    )
+    variables = environment(folder)
+    for name in ("MAKELEVEL", "MAKEFLAGS"):  # of `make test`: a make within says where it is
+        variables.pop(name, None)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
 
 
 def test_make_own_goes_from_a_table_to_one_sentence(tmp_path):
