@@ -68,7 +68,7 @@ def test_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path, end, begin):
     assert rows_of(path, COLUMNS) == ROWS
     lists = tmp_path / "a.txt"
     lists.write_bytes(begin + f"anna m1 m2{end}björn\tm2 {end}".encode())
-    users, items, u, i, _ = parse.read_named(lists)
+    users, items, u, i = parse.read_named(lists)
     assert [users.to_pylist(), items.to_pylist()] == [["anna", "björn"], ["m1", "m2"]]
     assert list(zip(u.tolist(), i.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 1)]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from recloss.analysis.names import name_of
 from recloss.data import sources
-from recloss.data.files import of_entry
+from recloss.data.files import own_files
 from recloss.experiment import config as configuration
 from recloss.experiment import plan, published, runs, schema
 from recloss.experiment.code import code_hash
@@ -28,7 +28,7 @@ from snakemake.exceptions import WorkflowError
 
 try:
     config.update(configuration.load(config))
-    OWN_FILES = {d["name"]: of_entry(d) for d in config["datasets"] if "path" in d}
+    OWN_FILES = {d["name"]: own_files(d) for d in config["datasets"] if "path" in d}
 except ReclossError as error:
     raise WorkflowError(str(error))
 
@@ -197,17 +197,19 @@ def shown_runs(wildcards):
 
 def shown_paths(dataset):
     """The paths of these."""
-    wanted = (config["backbones"][0], schema.LINEAR)
-    main = [run for run in runs.main_runs(config) if run.backbone in wanted]
-    every = [*main, *CONTROLS.values()]
+    every = [*first_backbone_runs(), *CONTROLS.values()]
     return [run.path for run in every if run.dataset == dataset]
 
 
-def first_runs():
-    """The runs of the main table of the first backbone and seed, and those of linear models."""
+def first_backbone_runs():
+    """The runs of the main table of the first backbone, and those of linear models."""
     wanted = (config["backbones"][0], schema.LINEAR)
-    main = runs.main_runs(config)
-    return [r for r in main if r.seed == config["seeds"][0] and r.backbone in wanted]
+    return [run for run in runs.main_runs(config) if run.backbone in wanted]
+
+
+def first_runs():
+    """Those of the first seed."""
+    return [run for run in first_backbone_runs() if run.seed == config["seeds"][0]]
 
 
 def trained_paths(dataset):

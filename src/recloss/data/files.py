@@ -10,11 +10,11 @@ SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".inter", ".data", ".dat", ".parquet
 SETS = ("train", "valid", "test", "shown")
 
 
-def of_entry(entry: dict[str, Any]) -> dict[str, Path]:
-    """Return `files_of` the `path` of a data set's entry, whose other keys must fit."""
+def own_files(entry: dict[str, Any]) -> dict[str, Path]:
+    """Return `files_of` the `path` of a data set's completed entry, whose other keys must fit."""
     found = files_of(entry["path"])
-    if "ratings" not in found:
-        for key in {"split", "core"} & set(entry) - ({"core"} if entry["core"] == 1 else set()):
+    for key, given in (("split", "split" in entry), ("core", entry["core"] > 1)):
+        if given and "ratings" not in found:
             raise ReclossError(
                 f"{entry['path']}: the folder has a test set of its own; leave out {key}"
             )

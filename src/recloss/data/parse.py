@@ -125,12 +125,12 @@ def read(
     return Interactions(users.astype(np.int32), items.astype(np.int32), *counts), lines
 
 
-def read_named(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray, np.ndarray, np.ndarray]:
+def read_named(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray, np.ndarray]:
     """Parse and validate a file of ids of any kind.
 
     Returns the users' and the items' ids, text in order of first appearance, and of each pair,
-    sorted by these, the position of its user and item there, int32 (nnz,), and its line. Users
-    without items are among the ids. Raises `ReclossError` as `read` does.
+    sorted by these, the position of its user and of its item there, int32 (nnz,). Users without
+    items are among the ids. Raises `ReclossError` as `read` does.
     """
     found = _words(path)
     words = pa.array(found.text.decode().split(), pa.large_string())
@@ -138,8 +138,9 @@ def read_named(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray, np.nda
     users, items = (words_of_kind.dictionary_encode() for words_of_kind in kinds)
     codes = np.empty(len(words), np.int64)
     codes[found.is_user], codes[~found.is_user] = users.indices, items.indices
-    pairs = _pairs(found, codes)
-    return users.dictionary, items.dictionary, *(x.astype(np.int32) for x in pairs[:2]), pairs[2]
+    at_user, at_item, _ = _pairs(found, codes)
+    pairs = (at_user.astype(np.int32), at_item.astype(np.int32))
+    return users.dictionary, items.dictionary, *pairs
 
 
 def load(

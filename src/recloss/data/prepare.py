@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from recloss.data.arrays import hash_arrays, pack, write_arrays
-from recloss.data.files import of_entry as files_of_entry
+from recloss.data.files import own_files
 from recloss.data.ids import write_ids
 from recloss.data.implicit import Pairs, to_implicit
 from recloss.data.interactions import Interactions
@@ -53,7 +53,7 @@ class Prepared(NamedTuple):
 
 def of_entry(entry: dict[str, Any], validation: float = 0.1) -> Prepared:
     """Return the data set of an entry of the configuration that has a `path`, completed."""
-    files = files_of_entry(entry)
+    files = own_files(entry)
     at_least = entry.get("rating", {}).get("at_least")
     reading = Reading(
         entry.get("columns"), entry.get("header"), at_least, entry["duplicates"], entry["core"]
@@ -147,7 +147,7 @@ def _pairs_of(
     if not (tables or is_table(path)):
         if rated or reading.at_least is not None:
             raise ReclossError(f"{path}: lists have no ratings; give a table, or no at_least")
-        *ids, users, items, _ = read_named(path)
+        *ids, users, items = read_named(path)
         rows = Ratings(users, items, *map(whole_numbers, ids), rating=None, timestamp=None)
         return to_implicit(path, rows, core=reading.core), {"format": "lists"}
     layout = layout_of(path, reading.columns, reading.header)

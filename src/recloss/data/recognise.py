@@ -9,20 +9,21 @@ from pathlib import Path
 from recloss.files import ReclossError
 
 HEAD = 1 << 16  # bytes that tell
+PAGE = rb"\s*<"
 WRONG = [
     (rb"PAR1", "Parquet", "name it .parquet"),
     (rb"PK\x03\x04", "a zip archive", "unzip it"),
     (rb"\xff\xfe|\xfe\xff", "UTF-16 text", "save it as UTF-8"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the data", "run `git lfs pull`"),
     (rb"[45]\d\d:? [A-Z][a-z]", "an error page", "delete it and fetch again"),
-    (rb"\s*<", "an HTML page, not interactions", "delete it and fetch again"),
+    (PAGE, "an HTML page, not interactions", "delete it and fetch again"),
     (rb"\s*[{\[]", "JSON", "write it as CSV or Parquet, as pandas.read_json(...).to_parquet does"),
 ]
 
 
 def is_page(text: bytes) -> bool:
     """Tell whether a file that begins with `text` is an HTML page."""
-    return text.lstrip()[:1] == b"<"
+    return re.match(PAGE, text) is not None
 
 
 def is_gzip(path: str | Path) -> bool:

@@ -137,8 +137,6 @@ def _position(path: str | Path, column: str | int, names: list[str], role: str) 
 def _parquet_names(path: str | Path) -> list[str]:
     try:
         return parquet.read_schema(path).names
-    except FileNotFoundError:
-        raise ReclossError(f"{path}: No such file or directory; give a readable file") from None
     except (OSError, pa.ArrowException):
         try:
             with open(path, "rb") as stream:
@@ -209,12 +207,7 @@ def read_table(
     Raises `ReclossError` as `<file>:<line>: <what>; <remedy>` for a line with other columns than
     the first, an empty id, what is no number or time.
     """
-    wanted = [
-        "user",
-        "item",
-        *(["rating"] if rating else []),
-        *(["timestamp"] if timestamp else []),
-    ]
+    wanted = ["user", "item", *["rating"] * rating, *["timestamp"] * timestamp]
     try:
         if layout.delimiter is None:
             places = [layout.names[layout.columns[role]] for role in wanted]
@@ -291,10 +284,7 @@ def _ids(column: pa.ChunkedArray, role: str) -> pa.DictionaryArray:
         raise _Fault(f"a {role} of type {kind}: integers or text are ids")
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    found = column.unify_dictionaries().combine_chunks()
-    if isinstance(found, pa.ChunkedArray):  # as some versions return it
-        found = found.chunk(0)
-    found = in_order(found)
+    found = in_order(column.unify_dictionaries().combine_chunks())
     return pa.DictionaryArray.from_arrays(found.indices, whole_numbers(found.dictionary, role))
 
 

@@ -139,7 +139,8 @@ def _check(config: dict[str, Any]) -> None:
         own = {"columns", "header", "split"} & set(dataset)
         if own and "path" not in dataset:
             raise ReclossError(f"{where}.{min(own)}: is for data of your own, with a path")
-        _check_published(where, dataset, [row for row in known_files if row.dataset == name])
+        of_it = [row for row in known_files if row.dataset == name and not local]
+        _check_published(where, dataset, of_it)
         if not local and name not in public:
             raise ReclossError(
                 f"{where}.name: no published data set {name!r} (known: {', '.join(public)}); "
@@ -204,9 +205,7 @@ def _check(config: dict[str, Any]) -> None:
 
 
 def _check_published(where: str, dataset: dict[str, Any], files: list[sources.Source]) -> None:
-    """Refuse keys of an entry that its published files, none of an own data set, cannot serve."""
-    if "path" in dataset or "simulate" in dataset:
-        files = []
+    """Refuse keys of an entry that its published `files`, if it has some, cannot serve."""
     name = dataset["name"]
     if dataset["validation"] == "published" and sources.VALID not in [row.file for row in files]:
         raise ReclossError(
