@@ -29,7 +29,6 @@ wildcard_constraints:
     control=one_of(config["controls"]),
     variant="[^/]+",
     seed=r"\d+",
-    grid=one_of(grid["name"] for grid in config["grids"]),
     file=one_of({row.file for row in sources.table()}),
 
 
@@ -37,7 +36,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/linear.smk"
 include: "workflow/rules/aggregate.smk"
-include: "workflow/rules/experiments.smk"
+include: "workflow/rules/tune.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/bench.smk"
 

@@ -12,7 +12,7 @@ from benchmarks import gowalla, graph, ials, in_batch, page, race, variation
 from benchmarks.__main__ import PARTS
 from recloss.experiment import plan
 from recloss.files import ReclossError
-from recloss.report import figures
+from recloss.report import figures, look
 
 TINY = {"n_users": 60, "n_items": 40, "n_train": 420}
 
@@ -63,7 +63,7 @@ def test_every_part_is_measured_and_shown(arguments, tmp_path):
     }
     assert set(ratios) | {"peak_extra_mb"} == expected  # a step this small may take no new page
     figure = tmp_path / "growth.svg"
-    figures.save(figures.growth_curves(parts["growth"]["rows"]), figure)
+    look.save(figures.growth_curves(parts["growth"]["rows"]), figure)
     html = page.render_bench(ratios, parts, figure)
     assert (
         f"{ratios['cpu_step_vs_field']:.1f}×" in html

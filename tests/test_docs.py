@@ -19,7 +19,7 @@ from recloss.experiment import config, reference
 from recloss.experiment.code import ROOT
 from recloss.experiment.schema import schema
 from recloss.report import findings
-from recloss.report.page import contents
+from recloss.report.items import items
 
 DOCS = REPO / "docs"
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
@@ -138,8 +138,8 @@ def test_every_column_and_table_of_the_results_is_explained():
     # An experiment that has every table, but for its grids.
     coat = {"name": "coat", "rating": {"at_least": 4}}
     every = {"datasets": [{"name": "gowalla"}, coat, {"name": "s", "simulate": {}}], "grids": []}
-    tables, _ = contents(config.load(PAPER | every | {"tuned": {"datasets": {"s": {}}}}))
-    assert not set(tables) - set(names)
+    every = items(config.load(PAPER | every | {"tuned": {"datasets": {"s": {}}}}))
+    assert not {name for name, item in every.items() if item.table} - set(names)
 
 
 @pytest.mark.parametrize("name", own_files())

@@ -73,7 +73,13 @@ def test_a_page_keeps_what_stands_outside_its_marks(published):
 
 
 def test_a_grid_has_a_column_for_each_value_and_a_row_for_each_model(published):
-    model = {"dataset": "gowalla", "backbone": "mf", "loss": "mine_plus", "seed": 0}
+    model = {
+        "dataset": "gowalla",
+        "backbone": "mf",
+        "loss": "mine_plus",
+        "variant": "x",
+        "seeds": 1,
+    }
     model |= {"ndcg@20": 0.1, "recall@50": 0.3, "ndcg@50": 0.2}
     values = [(1.2, 0.5, 0.18), (0.9, 0.5, 0.19), (0.9, 0.5, 0.17), (1.2, 1.0, 0.2)]
     rows = [

@@ -180,7 +180,7 @@ def test_a_step_runs_again_for_what_it_imports(library, command, reruns, stays):
 
 
 def test_a_notebook_renders_again_for_what_it_imports():
-    found = code.sources(REPO / "workflow/notebooks/main.py.ipynb", without=())
+    found = code.sources(REPO / "workflow/notebooks/results.py.ipynb", without=())
     assert {"recloss.analysis.stats", "recloss.report.tables", "recloss.analysis.names"} <= set(
         found
     )

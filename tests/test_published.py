@@ -12,7 +12,7 @@ from recloss.experiment import config, published
 from recloss.experiment.runs import every_run, reproduction_runs
 from recloss.experiment.schema import model_schema
 from recloss.report import tables
-from recloss.report.page import contents
+from recloss.report.items import items
 
 PAPER, PEERS = (
     yaml.safe_load((REPO / path).read_text()) for path in ("config.yaml", "config/peers.yaml")
@@ -157,7 +157,7 @@ def test_tables_of_comparison_are_there_for_data_sets_that_have_something_to_com
     def tables_of(*names):
         rating = {"coat": {"rating": {"at_least": 4}}}
         raw = {"run": "x", "datasets": [{"name": name} | rating.get(name, {}) for name in names]}
-        return {"published", "paper"} & set(contents(config.load(raw))[0])
+        return {"published", "paper"} & set(items(config.load(raw)))
 
     assert tables_of("gowalla") == tables_of("coat", "gowalla") == {"published", "paper"}
     assert tables_of("ml-1m") == {"published"}

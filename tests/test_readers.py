@@ -18,6 +18,7 @@ from recloss.data import implicit, parse, prepare, recognise, tables, testset
 from recloss.data.files import files_of
 from recloss.data.ids import read_ids
 from recloss.data.prepare import Division, Reading
+from recloss.data.story import story
 from recloss.files import ReclossError
 
 ROWS = [("anna", "m1", 5.0, 30), ("björn", "m2", 2.0, 10), ("anna", "m2", 4.0, 20)]
@@ -540,7 +541,7 @@ def test_the_command_writes_ids_beside_the_arrays_and_says_how_it_read(tmp_path)
     assert read_ids(out / "items.parquet").to_pylist() == [100, 101, 103, 104, 105, 106, 107]
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["n_users"], manifest["n_items"], manifest["n_train"]) == (3, 7, 18)
-    assert prepare.story(manifest["source"]) == (
+    assert story(manifest["source"]) == (
         "24 rows (text with commas; user who, item what, rating stars); liked are ratings of 4 and "
         "more; 3 rated lower; test set by share of 0.2."
     )

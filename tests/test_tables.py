@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 from recloss.analysis import stats, summaries
 from recloss.experiment import config, plan
 from recloss.experiment.runs import ablation_runs, every_run, settings_for, trial_runs
-from recloss.report import page, tables
+from recloss.report import board, debiasing, tables
 
 SUMMARY = pd.DataFrame(
     {
@@ -74,13 +74,12 @@ def test_what_is_not_significantly_worse_than_the_best_is_tied(tmp_path):
 
 
 def test_the_best_trained_loss_is_bold_and_a_control_never(tmp_path):
-    tables.write(SUMMARY, tables.main_display(SUMMARY), tmp_path / "main.csv")
+    tables.write(tables.main_display(SUMMARY), tmp_path / "main")
     latex = (tmp_path / "main.tex").read_text()
     assert r"\bfseries 0.2000" in latex
     assert r"\bfseries 0.3000 $\pm$ 0.0020" in latex
     assert latex.count(r"\bfseries") == 2
     assert r"MINE+ & 0.1235 $\pm$ 0.0010" in latex
-    assert pd.read_csv(tmp_path / "main.csv")["recall@20"][0] == 0.12345
     assert "0.1235 ± 0.0010" in (tmp_path / "main.html").read_text()
 
 
@@ -208,21 +207,19 @@ def test_a_case_without_a_minimum_is_a_measurement_and_none_of_the_truth():
     assert list(summaries.truth(rows).columns) == ["dataset", "model", "observed recall@20"]
 
 
-def test_what_fails_as_printed_is_no_failure_of_ours(tmp_path):
+def test_what_fails_as_printed_is_no_failure_of_ours():
     rows = certificates()
-    rows.to_csv(tmp_path / "debiasing.csv", index=False)
-    (found,) = page.verdicts(tmp_path / "debiasing.csv")
+    (found,) = debiasing.verdicts(rows)
     assert found["holds"] == ["Theorem 1, half-step"]
     assert found["fails"] == [
         {"name": "Theorem 2, Eq. 28", "residuals": {"objective": 0.25}, "right": "α = (c − 1) / c"}
     ]
     assert (found["certificates"], found["cases"], found["failed"]) == (2, 3, [])
     rows.loc[rows["claimed"] == "second form", "passed"] = "False"
-    rows.to_csv(tmp_path / "debiasing.csv", index=False)
-    assert page.verdicts(tmp_path / "debiasing.csv")[0]["failed"] == ["minimiser"]
+    assert debiasing.verdicts(rows)[0]["failed"] == ["minimiser"]
 
 
-def test_of_each_kind_of_departure_the_furthest_case_is_named(tmp_path):
+def test_of_each_kind_of_departure_the_furthest_case_is_named():
     rows = []
     for name, tau, kappa, *values in [
         ("prior |I_u+| + 10", 0.1, None, 1.0, -0.1, -0.1),
@@ -235,8 +232,7 @@ def test_of_each_kind_of_departure_the_furthest_case_is_named(tmp_path):
         for measure, value in zip(("rankings", "recall@20", "ndcg@20"), values, strict=True):
             row = {"certificate": f"{name}, {measure}", "tau": tau, "kappa": kappa, "value": value}
             rows.append(row | {"dataset": "d", "model": "ials", "passed": None, "sentence": "s"})
-    pd.DataFrame(rows).to_csv(tmp_path / "debiasing.csv", index=False)
-    found = page.furthest(tmp_path / "debiasing.csv")
+    found = debiasing.furthest(pd.DataFrame(rows))
     assert [(row["certificate"], row["tau"], row["ndcg@20"]) for row in found] == [
         ("prior |I_u+| + 100", 0.2, -0.3),
         ("kappa by user", 0.1, 0.1),
@@ -244,39 +240,86 @@ def test_of_each_kind_of_departure_the_furthest_case_is_named(tmp_path):
     ]
 
 
-def test_twins_are_compared_by_the_truth(tmp_path):
-    (tmp_path / "tables").mkdir()
+def test_twins_are_compared_by_the_truth():
     quality = {"ccl": 0.5, "debiased_ccl": 0.6, "debiased_mse": 0.4, "ease": 0.3}
     rows = [{"dataset": "d", "model": m, "true ndcg@20": v} for m, v in quality.items()]
-    pd.DataFrame(rows).to_csv(tmp_path / "tables/truth.csv", index=False)
-    found = page.twins(tmp_path)
+    found = debiasing.twins(pd.DataFrame(rows))
     assert [row["twin"] for row in found] == ["ccl"]
     assert found[0]["gain"] == pytest.approx(0.2)
 
 
-def test_data_sets_with_the_same_verdict_share_a_row(tmp_path):
-    (tmp_path / "tables").mkdir()
-    rows = [
-        {"claim": "C5", "dataset": name, "backbone": "mf", "verdict": verdict, "sentence": "s"}
-        for name, verdict in (("a", "holds"), ("b", "does not hold"), ("c", "holds"))
-    ]
-    pd.DataFrame(rows).to_csv(tmp_path / "tables/claims.csv", index=False)
-    (claim,) = page.claims_of(tmp_path)
-    assert [(row["datasets"], row["verdict"]) for row in claim["rows"]] == [
+def claim_rows(*places, **parts):
+    """Rows of claims.csv of one claim, a part each: (data set, backbone, verdict)."""
+    row = {"claim": "C5", "part": "one over other", "metric": "recall@20", "sentence": "s"}
+    row |= dict.fromkeys(("effect", "ci_low", "ci_high", "printed"), np.nan) | parts
+    names = ("dataset", "backbone", "verdict")
+    rows = [row | dict(zip(names, place, strict=True)) for place in places]
+    return pd.DataFrame([row | {"part_verdict": row["verdict"]} for row in rows])
+
+
+def test_data_sets_with_the_same_verdict_share_their_sentences():
+    table = claim_rows(("a", "mf", "holds"), ("b", "mf", "does not hold"), ("c", "mf", "holds"))
+    (claim,) = board.board(table)
+    assert [(row["places"], row["verdict"]) for row in claim["sentences"]] == [
         ("a, c", "holds"),
         ("b", "does not hold"),
     ]
+    assert [place["name"] for place in claim["places"]] == ["a", "b", "c"]
+    assert claim["bars"] == []  # nothing is known of the effect
 
 
-def test_a_loss_on_two_backbones_is_two_models(tmp_path):
+def test_an_effect_lies_on_the_axis_of_the_board():
+    table = claim_rows(("a", "mf", "holds"), effect=0.1, ci_low=0.0, ci_high=0.2, printed=-0.05)
+    (bar,) = board.board(table)[0]["bars"]
+    # The axis goes from -5 % to 20 %.
+    assert (bar["zero"], bar["low"], bar["effect"], bar["high"]) == (20, 20, 60, 100)
+    assert (bar["printed"], bar["beyond"]) == (0, "")
+    assert bar["words"] == "one over other, Recall@20 +10.0% (+0.0% to +20.0%), printed -5.0%"
+    (bar,) = board.board(table.assign(effect=9.0, ci_high=9.5))[0]["bars"]
+    assert (bar["effect"], bar["high"], bar["beyond"]) == (100, 100, "→")
+
+
+def test_the_answer_counts_claims_by_what_became_of_them():
+    rows = [
+        claim_rows(("a", "mf", verdict)).assign(claim=name)
+        for name, verdict in (("C1", "holds"), ("C2", "holds so far"), ("C3", "not enough runs"))
+    ]
+    (found,) = board.answer(pd.concat(rows))
+    assert found["claims"] == 3
+    assert [(c["words"], c["names"]) for c in found["counts"]] == [
+        ("hold", ["C1", "C2"]),
+        ("lacks runs", ["C3"]),
+    ]
+
+
+def test_a_loss_on_two_backbones_is_two_models():
     twice = pd.concat([SUMMARY, SUMMARY[:1].assign(**{"backbone": "lightgcn", "recall@20": 0.3})])
     html = tables.readable(tables.main_display(twice)).to_html()
     assert ">MINE+<" in html and ">MINE+ on LightGCN<" in html
-    (tmp_path / "tables").mkdir()
-    row = {"claim": "C5", "dataset": "gowalla", "verdict": "holds", "sentence": "s"}
-    both = pd.DataFrame([row | {"backbone": backbone} for backbone in ("mf", "lightgcn")])
-    both.to_csv(tmp_path / "tables/claims.csv", index=False)
-    assert page.claims_of(tmp_path)[0]["rows"][0]["datasets"] == "Gowalla, Gowalla (LightGCN)"
+    both = claim_rows(("gowalla", "mf", "holds"), ("gowalla", "lightgcn", "holds"))
+    assert board.board(both)[0]["sentences"][0]["places"] == "Gowalla, Gowalla (LightGCN)"
+
+
+def test_a_point_of_a_grid_is_beside_the_best_with_each_user_paired(tmp_path):
+    rng = np.random.default_rng(0)
+    users, noise, rows = rng.uniform(0.1, 0.3, 400), rng.normal(0, 0.002, 400), []
+    noise -= noise.mean()
+    for value, shift in ((1.0, noise), (1.1, 0.02), (1.2, 0.02 - 1e-5 + noise)):
+        path = f"train/d/mf/mine_plus/lambda{value}/seed0"
+        (tmp_path / path).mkdir(parents=True)
+        mine = users + shift
+        np.savez(tmp_path / path / "per_user.npz", **{"recall@20": mine, "ndcg@20": mine})
+        row = {"dataset": "d", "backbone": "mf", "loss": "mine_plus", "seed": 0, "path": path}
+        row |= {"variant": f"lambda{value}", "experiments": "grid:x", "settings.lambda": value}
+        rows.append(row | dict.fromkeys(summaries.CUTOFFS, mine.mean()))
+    grid = {"name": "x", "over": {"lambda": [1.0, 1.1, 1.2]}}
+    table = summaries.grid_table(pd.DataFrame(rows), tmp_path, grid).set_index("lambda")
+    best = table.loc[1.1, "recall@20"]
+    assert table.loc[1.1, ["recall@20 low", "recall@20 high"]].tolist() == [best, best]
+    assert table.loc[1.2, "recall@20 low"] < best < table.loc[1.2, "recall@20 high"]
+    # Far narrower than the interval over users, which differ by ten times as much.
+    assert table.loc[1.0, "recall@20 high"] < best - 0.015
+    assert table["seeds"].tolist() == [1, 1, 1]
 
 
 def test_a_loss_that_takes_its_prior_from_the_truth_is_measured_too():

@@ -23,7 +23,8 @@ from recloss.experiment import plan, published, runs, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
 from recloss.files import ReclossError
-from recloss.report.page import contents
+from recloss.analysis.results import summary_names
+from recloss.report.items import items
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -45,6 +46,7 @@ BENCHMARKS = [
     "lightgcn",
 ]
 TRIALS = list(runs.trial_runs(config))
+ITEMS = items(config)
 RUNS = {run.path: run for run in [*TRIALS, *runs.every_run(config)]}
 STARTED = time.time()
 CONTROLS = {run.path: run for run in runs.control_runs(config)}
@@ -65,14 +67,6 @@ def known_backbones():
 
 def dataset_names():
     return [dataset["name"] for dataset in config["datasets"]]
-
-
-def grid_names():
-    return [grid["name"] for grid in config["grids"]]
-
-
-def grid_entry(wildcards):
-    return next(g for g in config["grids"] if g["name"] == wildcards.grid)
 
 
 def dataset_entry(wildcards):
@@ -246,16 +240,42 @@ def bounded_names():
     return dataset_names() if config["losses"] else []
 
 
+def data_rows():
+    """What is known of each data set beside its runs: certificates, truth, bounds, shown items."""
+    return [
+        *debiasing_rows(),
+        *collect(rules.bounds.output, dataset=bounded_names()),
+        *collect(rules.shown.output, dataset=shown_names()),
+    ]
+
+
+def summary_files():
+    return [f"<results>/tables/{name}.csv" for name in summary_names(config)]
+
+
 def table_files(*kinds):
     """The files of every table of the experiment: csv, html, tex."""
-    names, _ = contents(config)
+    names = [name for name, item in ITEMS.items() if item.table]
     return [f"<results>/tables/{name}.{kind}" for name in names for kind in kinds]
 
 
 def figure_files():
     """The files of every figure of the experiment."""
-    _, names = contents(config)
+    names = [name for name, item in ITEMS.items() if item.figure]
     return [f"<results>/figures/{name}.svg" for name in names]
+
+
+def reported_files():
+    """The tables as HTML and the figures, each with its place in Snakemake's own report."""
+    found = []
+    for path in [*table_files("html"), *figure_files()]:
+        item = ITEMS[Path(path).stem]
+        place = {"category": item.category, "labels": {"result": item.label}}
+        place["labels"]["format"] = Path(path).parent.name.removesuffix("s")
+        place["caption"] = f"../../report/captions/{item.caption}.rst"
+        shown = report(path, **place)
+        found.append(shown)
+    return found
 
 
 def gpus(wildcards):

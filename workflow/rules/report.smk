@@ -8,9 +8,13 @@ OUTPUTS: <results>/report.html; <published>.
 rule report:
     """Collect tables, figures, configuration and provenance into one file."""
     input:
-        table_files("csv", "html"),
-        figure_files(),
+        table_files("csv"),
+        rules.models.output.seconds,
+        rules.claims.output.seconds,
+        rules.summaries.output.seconds,
+        config=rules.configuration.output,
         metrics=rules.aggregate.output.metrics,
+        history=rules.aggregate.output.history,
     output:
         "<results>/report.html",
     log:
@@ -19,9 +23,8 @@ rule report:
     conda:
         "../../envs/recloss.yaml"
     params:
-        config=config,
         code=rendering("scripts/report.py"),
-        template=template_hash("report/report.html.j2"),
+        template=folder_hash(Path(workflow.basedir) / "report"),
     script:
         "../scripts/report.py"
 
@@ -29,12 +32,14 @@ rule report:
 rule publish:
     """Copy tidy results to results/published/RUN, small enough to commit."""
     input:
-        table_files("csv", "html"),
-        figure_files(),
+        table_files("csv"),
         run_files(),
         per_user_files(),
-        collect(rules.bounds.output, dataset=bounded_names()),
-        collect(rules.shown.output, dataset=shown_names()),
+        data_rows(),
+        rules.models.output.seconds,
+        rules.claims.output.seconds,
+        rules.summaries.output.seconds,
+        rules.configuration.output,
         metrics=rules.aggregate.output.metrics,
         history=rules.aggregate.output.history,
     output:
@@ -46,8 +51,6 @@ rule publish:
     localrule: True
     conda:
         "../../envs/recloss.yaml"
-    params:
-        config=config,
     script:
         "../scripts/publish.py"
 
@@ -93,6 +96,6 @@ rule one_published_report:
     params:
         content=lambda wildcards: folder_hash(f"results/published/{wildcards.run}"),
         code=rendering("scripts/report.py"),
-        template=template_hash("report/report.html.j2"),
+        template=folder_hash(Path(workflow.basedir) / "report"),
     script:
         "../scripts/report.py"

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(snakemake.scriptdir).resolve().parents[1]))  # of be
 
 from benchmarks.page import render_bench, summary
 from recloss.files import atomic, write_json
-from recloss.report import figures
+from recloss.report import figures, look
 
 sys.stderr = open(snakemake.log[0], "w", buffering=1)
 parts = {
@@ -17,7 +17,7 @@ parts = {
 }
 ratios = summary(parts)
 write_json(snakemake.output.summary, ratios)
-figures.save(figures.growth_curves(parts["growth"]["rows"]), snakemake.output.growth)
+look.save(figures.growth_curves(parts["growth"]["rows"]), snakemake.output.growth)
 html = render_bench(ratios, parts, snakemake.output.growth)
 with atomic(snakemake.output.page) as temporary:
     temporary.write_text(html, encoding="utf-8")

@@ -4,15 +4,12 @@ import shutil
 import sys
 from pathlib import Path
 
-import yaml
-
 from recloss.experiment.restore import FILES
-from recloss.files import atomic
 
 sys.stderr = open(snakemake.log[0], "w", buffering=1)
 published = Path(snakemake.output.config).parent
 results = Path(snakemake.input.metrics).parent
-for folder in ("tables", "figures", "runs"):
+for folder in ("tables", "runs", "data", "seconds"):
     shutil.rmtree(published / folder, ignore_errors=True)
 for path in map(Path, snakemake.input):
     inner = path.relative_to(results)
@@ -23,5 +20,3 @@ for path in map(Path, snakemake.input):
     shutil.copyfile(path, target)
     if inner.name == "metrics.json":
         shutil.copyfile(path.with_name("history.csv"), target.with_name("history.csv"))
-with atomic(snakemake.output.config) as temporary:
-    temporary.write_text(yaml.safe_dump(snakemake.params.config, sort_keys=False, width=100))

@@ -44,6 +44,8 @@ NAMES = {
     "ndcg@5": "NDCG@5",
     "coverage@20": "Coverage@20",
     "gini@20": "Gini@20",
+    # columns
+    "dataset": "data set",
     # settings
     "lambda": "λ",
     "eps": "ε",
@@ -61,6 +63,23 @@ NAMES = {
     "dim": "dimension D",
     "l2": "L2",
 }
+# How the papers sort the losses: what a positive is compared with.
+FAMILIES = {
+    "listwise": (
+        *("infonce", "infonce_plus", "mine", "mine_plus", "softmax", "dcl", "debiased_infonce"),
+    ),
+    "pairwise": ("bpr",),
+    "pointwise": ("mse", "ccl", "debiased_mse", "debiased_ccl"),
+    "linear": ("ials", "ease"),
+}
+
+
+def family_of(loss: str, backbone: str = "") -> str:
+    """Return `listwise`, `pairwise`, `pointwise`, `linear`, `control` or, of one's own, `other`."""
+    if backbone == CONTROL or loss in ("popularity", "random"):
+        return CONTROL
+    found = (family for family, losses in FAMILIES.items() if loss in losses)
+    return next(found, LINEAR if backbone == LINEAR else "other")
 
 
 def name_of(identifier: str) -> str:

@@ -20,16 +20,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from recloss.analysis.gains import RUN
 from recloss.analysis.scores import scores_of_run
-from recloss.analysis.stats import Comparison, compare
 from recloss.data.interactions import Interactions, Split
 from recloss.engine.ranking import block_users, ranks_by_cosine
 from recloss.files import ReclossError
 from recloss.models.controls import CONTROLS
 
-METRICS = ("auc", "ndcg@5")
 CUTOFF = 5
-RUN = ("dataset", "backbone", "loss", "variant", "seed")  # of metrics.json, which run it is
 
 
 def liked_of(shown: Interactions, test: Interactions) -> np.ndarray:
@@ -92,18 +90,3 @@ def judge(run: Path, split: Split, shown: Interactions) -> pd.DataFrame:
     for position, key in enumerate(RUN):
         rows.insert(position, key, metrics[key])
     return rows
-
-
-def compare_models(one: pd.DataFrame, other: pd.DataFrame, metric: str) -> Comparison | None:
-    """Return `stats.compare` of two models at the seeds that both have, or None if there is none.
-
-    one, other: rows of shown.csv, of a model each on one data set.
-    """
-    sides = [
-        side.pivot(index="seed", columns="user", values=metric).dropna(axis=1)
-        for side in (one, other)
-    ]
-    seeds = sides[0].index.intersection(sides[1].index)
-    if seeds.empty:
-        return None
-    return compare(*(side.loc[seeds].to_numpy() for side in sides))

@@ -88,6 +88,17 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean() - half), float(values.mean() + half)
 
 
+def beside_best(points: list[np.ndarray]) -> np.ndarray:
+    """Return the 95 % interval of each point's mean as the best one has it, (points, 2).
+
+    points: values (users,) of the same users. The interval is that of the paired difference to the
+    point of the highest mean, added to that mean; the best one's is its own mean.
+    """
+    best = max(points, key=np.mean)
+    ends = [mean_interval(point - best) if point is not best else (0.0, 0.0) for point in points]
+    return best.mean() + np.array(ends)
+
+
 def summarise(runs: pd.DataFrame, results: Path, metrics: tuple[str, ...]) -> pd.DataFrame:
     """Return a row per (dataset, backbone, loss): seeds, mean and standard deviation over seeds.
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recloss.analysis import shown
-from recloss.data.prepare import story
+from recloss.analysis.stats import beside_best, user_values
+from recloss.data.story import story
 from recloss.experiment.runs import step_runs
 from recloss.experiment.schema import label_of
 
+CUTOFFS = ("recall@20", "ndcg@20", "recall@50", "ndcg@50")
 RECOMMENDED = ("coverage@20", "gini@20", "popularity@20")  # of `ranking.concentration`
 
 
@@ -46,15 +47,31 @@ def part_of(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     return frame[np.array(member, bool)]
 
 
-def grid_points(metrics: pd.DataFrame, grid: dict[str, Any]) -> pd.DataFrame:
-    """Return the runs of a grid with the settings it varies as plain columns."""
+def grid_table(metrics: pd.DataFrame, results: Path, grid: dict[str, Any]) -> pd.DataFrame:
+    """Return a row per point of a grid: mean and standard deviation over its seeds.
+
+    metrics: metrics.csv, whose paths are below `results`. The settings that the grid varies are
+    plain columns. `<metric> low` and `high` are the interval of the difference to the best point of
+    the model on the data set, each user paired with themselves (`stats.beside_best`), laid at the
+    best point's value: a point whose interval reaches that value is not told apart from it.
+    """
     points = part_of(metrics, f"grid:{grid['name']}")
     columns = {f"settings.{key}": key for key in grid["over"]}
-    keep = ["dataset", "backbone", "loss", *columns, "seed"]
-    keep += ["recall@20", "ndcg@20", "recall@50", "ndcg@50"]
-    keep += [name for name in RECOMMENDED if name in points]
-    order = ["dataset", "backbone", "loss", *grid["over"], "seed"]
-    return points[keep].rename(columns=columns).sort_values(order)
+    points = points.rename(columns=columns)
+    model, over = ["dataset", "backbone", "loss"], list(grid["over"])
+    groups = points.groupby([*model, *over, "variant"], sort=False, dropna=False)
+    values = [*CUTOFFS, *(name for name in RECOMMENDED if name in points)]
+    table = groups[values].mean()
+    for metric in ("recall@20", "ndcg@20"):
+        table[f"{metric} sd"] = groups[metric].std()
+    table = table.assign(seeds=groups.size()).reset_index()
+    paths = groups["path"].agg(list).tolist()
+    for metric in ("recall@20", "ndcg@20"):
+        for _, rows in table.groupby(model, sort=False):
+            users = [user_values([results / path / "per_user.npz" for path in paths[row]], metric)
+                     for row in rows.index]  # fmt: skip
+            table.loc[rows.index, [f"{metric} low", f"{metric} high"]] = beside_best(users)
+    return table.sort_values([*model, *over], ignore_index=True)
 
 
 def data_table(manifests: list[dict[str, Any]]) -> pd.DataFrame:
@@ -232,50 +249,10 @@ def inflation(history: pd.DataFrame) -> pd.DataFrame:
 def tuning(tuned: dict[str, Any]) -> pd.DataFrame:
     """Return a row per data set and model of what `snakemake tune` found (`tuned.datasets`)."""
     rows = [
-        {"dataset": dataset, "model": model} | entry
+        {"dataset": dataset, "model": model}
+        | entry
+        | {"settings": ", ".join(f"{k} {label_of(v)}" for k, v in entry["settings"].items())}
         for dataset, models in tuned.items()
         for model, entry in models.items()
     ]
     return pd.DataFrame(rows)
-
-
-def validated(metrics: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
-    """Return Recall@20 and NDCG@20 on validation of the main table's models, seeds averaged.
-
-    Of runs under `heldout`, at the epoch picked: columns dataset, backbone, loss and
-    `validation <metric>`.
-    """
-    keys, which = ["dataset", "backbone", "loss"], list(shown.RUN)
-    runs = part_of(metrics, "main")
-    runs = runs.loc[runs["protocol"] == "heldout", [*which, "best_epoch"]]
-    picked = runs.rename(columns={"best_epoch": "epoch"}).merge(history, on=[*which, "epoch"])
-    table = picked.groupby(keys, sort=False)[["recall@20", "ndcg@20"]].mean()
-    return table.add_prefix("validation ").reset_index()
-
-
-def shown_table(rows: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per data set and model of how it ranks the items shown at random.
-
-    rows: shown.csv of every data set; validation: that of `validated`. Of each metric the mean over
-    users and seeds, `sd` over seeds and, of a debiased loss whose twin is there, the `gain` over it
-    with `low` and `high` of its interval and `p` (`stats.compare`; not corrected). `users` count
-    for AUC.
-    """
-    keys, found = ["dataset", "backbone", "loss"], []
-    models = dict(iter(rows.groupby(keys, sort=False)))
-    for (dataset, backbone, loss), mine in models.items():
-        row = {"dataset": dataset, "backbone": backbone, "loss": loss}
-        row |= {"seeds": mine["seed"].nunique()}
-        row |= {"users": mine.loc[mine["auc"].notna(), "user"].nunique()}
-        twin = models.get((dataset, backbone, loss.removeprefix("debiased_")))
-        for metric in shown.METRICS:
-            of_seeds = mine.groupby("seed")[metric].mean()
-            row |= {metric: of_seeds.mean(), f"{metric} sd": of_seeds.std()}
-            over = None
-            if loss.startswith("debiased_") and twin is not None:
-                over = shown.compare_models(mine, twin, metric)
-            values = (None,) * 4 if over is None else (over.effect, over.low, over.high, over.p)
-            names = ("gain", "low", "high", "p")
-            row |= {f"{metric} {name}": x for name, x in zip(names, values, strict=True)}
-        found.append(row)
-    return pd.DataFrame(found).merge(validation, on=keys, how="left")

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from recloss.analysis import shown
+from recloss.analysis import gains
 from recloss.analysis.names import name_of
 from recloss.analysis.stats import Comparison, compare_runs, holm
 from recloss.analysis.summaries import part_of
@@ -131,7 +131,7 @@ def compared_on_shown(evidence: Evidence, dataset: str, one: str, other: str) ->
         return []
     words = f"{name_of(one)} over {name_of(other)}, on the items shown at random"
     sides = [rows[rows["loss"] == model] for model in (one, other)]
-    return [Part(words, metric, shown.compare_models(*sides, metric)) for metric in shown.METRICS]
+    return [Part(words, metric, gains.compare_models(*sides, metric)) for metric in gains.METRICS]
 
 
 def verdict_of_part(part: Part, p: float, thresholds: dict[str, Any]) -> str:

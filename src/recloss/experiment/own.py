@@ -10,7 +10,8 @@ import yaml
 
 from recloss.data import sources
 from recloss.data.files import files_of
-from recloss.data.prepare import Prepared, of_entry, story
+from recloss.data.prepare import Prepared, of_entry
+from recloss.data.story import story
 from recloss.data.tables import Layout, is_table, layout_of, read_table
 from recloss.engine.device import pick_device
 from recloss.experiment import config

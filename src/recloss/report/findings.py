@@ -7,12 +7,18 @@ from pathlib import Path
 import pandas as pd
 
 from recloss.analysis.claims import CLAIMS
+from recloss.analysis.gains import METRICS as SHOWN
 from recloss.analysis.names import header, model_name, name_of, place_name
-from recloss.analysis.shown import METRICS as SHOWN
 from recloss.files import ReclossError
 
 METRICS = ("recall@20", "ndcg@20")
-KEYS = ("dataset", "backbone", "loss", "seed")  # of a grid, beside its settings and metrics
+KEYS = (
+    "dataset",
+    "backbone",
+    "loss",
+    "variant",
+    "seeds",
+)  # of a grid, beside its settings and metrics
 MARK = re.compile(r"(<!-- findings: (\w+) (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 

@@ -1,14 +1,15 @@
 """Tables for readers: the numbers as CSV, and the same formatted as HTML and LaTeX."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from recloss.analysis.names import header, model_name, name_of, place_name
-from recloss.analysis.shown import METRICS
-from recloss.experiment.schema import label_of
+from recloss.analysis.gains import METRICS
+from recloss.analysis.names import family_of, header, model_name, name_of, place_name
+from recloss.experiment.schema import backbone_of
 from recloss.files import atomic
 
 BOLD = "font-weight: bold;"
@@ -21,6 +22,16 @@ IDENTIFIERS = (
     "inequality",
     "claimed",
 )  # columns whose cells have a name
+COST = {
+    "train_seconds": "training, s",
+    "seconds_per_epoch": "an epoch, s",
+    "eval_seconds": "evaluation, s",
+    "peak_memory_mb": "peak memory, MB",
+}
+COST_FORMATS = {"epochs": "{:.1f}", "peak memory, MB": "{:,.0f}"}
+COST_FORMATS |= {name: "{:,.2f}" for name in COST.values() if name.endswith(" s")}
+RECOMMENDED_FORMATS = {"coverage@20": "{:.1%}", "gini@20": "{:.3f}"}
+RECOMMENDED_FORMATS |= {"train users of an item": "{:,.0f}"}
 GREEK = {"λ": "lambda", "ε": "epsilon", "τ": "tau", "κ": "kappa", "ν": "nu", "α": "alpha"}
 LATEX = str.maketrans(
     {"_": r"\_", "±": r"$\pm$", "⁺": "$^+$", "₀": "$_0$", "ₙ": "$_n$"}
@@ -56,6 +67,91 @@ def main_display(table: pd.DataFrame) -> Styler:
     return frame.style.apply(marks)
 
 
+GROUPS = {  # of the columns of `models_display`: what the page lets a reader choose
+    "Recall and NDCG at 20": ("recall@20", "ndcg@20"),
+    "at 50": ("recall@50", "ndcg@50"),
+    "what is recommended": ("coverage@20", "gini@20", "train users of an item"),
+    "cost": ("epochs", "training, s", "an epoch, s", "evaluation, s", "peak memory, MB"),
+}
+
+
+def models_display(main: pd.DataFrame, cost: pd.DataFrame, *others: pd.DataFrame) -> Styler:
+    """Return all that is known of the models, a row per data set and model, best first.
+
+    main, cost, others: main.csv, cost.csv and, where it is there, recommended.csv. The best trained
+    model of a data set is bold, those not significantly different from it are underlined; a cell
+    says its seeds and interval, a row opens its runs.
+    """
+    keys = ["dataset", "backbone", "loss"]
+    costs = cost.rename(columns=COST).drop(columns=["runs", "device"])
+    table = main.merge(costs, on=keys, how="left")
+    for other in others:
+        renamed = other.rename(columns={"popularity@20": "train users of an item"})
+        table = table.merge(renamed.drop(columns=["seeds", "recall@20"]), on=keys, how="left")
+    table = table.sort_values(["dataset", "recall@20"], ascending=[True, False], ignore_index=True)
+    shown = of_models(table)[["dataset", "loss"]].rename(columns={"loss": "model"})
+    shown["family"] = [family_of(*pair) for pair in table[["loss", "backbone"]].to_numpy()]
+    marks, notes = (pd.DataFrame("", table.index, columns=[]) for _ in range(2))
+    for metric in ("recall@20", "ndcg@20", "recall@50", "ndcg@50"):
+        spreads = zip(table[metric], table[f"{metric} sd"], strict=True)
+        shown[metric] = [_with_spread(mean, spread) for mean, spread in spreads]
+        if f"{metric} tied" not in table:
+            continue
+        trained = table[table["kind"] != "control"]
+        best = trained.groupby("dataset")[metric].idxmax()
+        marks[metric] = table[f"{metric} tied"].map({True: UNDERLINED, False: ""})
+        marks.loc[best, metric] = BOLD
+        notes[metric] = [
+            f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}; 95 % interval over users "
+            f"{row[f'{metric} low']:.4f} to {row[f'{metric} high']:.4f}"
+            for row in table.to_dict("records")
+        ]
+    rest = [name for group in GROUPS.values() for name in group if name not in shown]
+    shown[[name for name in rest if name in table]] = table[[n for n in rest if n in table]]
+    shown["seeds"] = table["seeds"]
+    marks = marks.reindex(columns=shown.columns, fill_value="")
+    style = shown.style.hide(axis="index").apply(lambda _: marks, axis=None)
+    formats = COST_FORMATS | RECOMMENDED_FORMATS
+    style.format({k: v for k, v in formats.items() if k in shown}, na_rep="")
+    style.set_tooltips(notes, as_title_attribute=True)
+    columns = list(shown)
+    groups = {g: [columns.index(n) for n in names if n in columns] for g, names in GROUPS.items()}
+    style.set_table_attributes(f"data-groups='{json.dumps(groups)}'")
+    return opening(style, "model", table)
+
+
+def runs_display(metrics: pd.DataFrame) -> Styler:
+    """Return the runs of metrics.csv, seeds averaged: a row per data set, model and variant."""
+    keys = ["dataset", "backbone", "loss", "variant", "protocol"]
+    groups = metrics.groupby(keys, sort=False)
+    values = ["recall@20", "ndcg@20", "best_epoch", "train_seconds"]
+    table = groups[values].mean().assign(seeds=groups.size(), path=groups["path"].first())
+    table = table.reset_index()
+    names = {"loss": "model", "train_seconds": "training, s", "best_epoch": "best epoch"}
+    shown = of_models(table).rename(columns=names)
+    columns = ["dataset", "model", "variant", "protocol", "recall@20", "ndcg@20"]
+    shown = shown[[*columns, "best epoch", "training, s", "seeds"]]
+    formats = dict.fromkeys(("recall@20", "ndcg@20"), "{:.4f}")
+    formats |= {"best epoch": "{:.1f}", "training, s": "{:,.1f}"}
+    return opening(shown.style.hide(axis="index").format(formats), "model", table)
+
+
+def opening(display: Styler, column: str, rows: pd.DataFrame) -> Styler:
+    """Let the cells of a column open the runs of their row, and show the family of its model.
+
+    rows: as many as the display has, with dataset, loss, and where they have it backbone, variant
+    and path.
+    """
+    classes = []
+    for row in rows.to_dict("records"):
+        backbone = row.get("backbone") or backbone_of(row["loss"])
+        which = (row["dataset"], backbone, row["loss"], row.get("variant", "base"))
+        stage = "heldout/" if str(row.get("path", "")).startswith("heldout/") else ""
+        family = family_of(row["loss"], backbone)
+        classes.append(f"run:{stage}{'/'.join(which)} family-{family}")
+    return display.set_td_classes(pd.DataFrame({column: classes}, index=display.index))
+
+
 def _with_spread(mean: float, spread: float) -> str:
     return f"{mean:.4f}" if pd.isna(spread) else f"{mean:.4f} ± {spread:.4f}"
 
@@ -84,13 +180,16 @@ def advice_display(table: pd.DataFrame) -> Styler:
 
 
 def grid_display(points: pd.DataFrame, over: list[str]) -> Styler:
-    """Return the points of a grid, best first, seeds averaged."""
-    keys = ["dataset", "loss", *over]
-    frame = of_models(points).groupby(keys)[["recall@20", "ndcg@20"]].mean().reset_index()
-    frame = frame.sort_values(["dataset", "recall@20"], ascending=[True, False])
-    return frame.style.hide(axis="index").format(
-        dict.fromkeys(over, tick) | {"recall@20": "{:.4f}", "ndcg@20": "{:.4f}"}
-    )
+    """Return the points of a grid (`summaries.grid_table`), best first."""
+    frame = of_models(points).sort_values(["dataset", "recall@20"], ascending=[True, False])
+    shown = frame[["dataset", "loss", *over]].copy()
+    for metric in ("recall@20", "ndcg@20"):
+        spreads = zip(frame[metric], frame[f"{metric} sd"], strict=True)
+        shown[metric] = [_with_spread(mean, spread) for mean, spread in spreads]
+    shown["seeds"] = frame["seeds"]
+    style = shown.style.hide(axis="index").format(dict.fromkeys(over, tick))
+    # A point is a row of the table, whose model is named by its identifier.
+    return opening(style, "loss", points.loc[frame.index])
 
 
 def tick(value: Any) -> str:
@@ -109,22 +208,14 @@ def data_display(table: pd.DataFrame) -> Styler:
 
 def cost_display(table: pd.DataFrame) -> Styler:
     """Return the cost table with units in its header."""
-    names = {
-        "train_seconds": "training, s",
-        "seconds_per_epoch": "an epoch, s",
-        "eval_seconds": "evaluation, s",
-        "peak_memory_mb": "peak memory, MB",
-    }
-    numbers = {"epochs": "{:.1f}", "peak memory, MB": "{:,.0f}"}
-    numbers |= {name: "{:,.2f}" for name in names.values() if name.endswith(" s")}
-    return of_models(table).rename(columns=names).style.hide(axis="index").format(numbers)
+    return of_models(table).rename(columns=COST).style.hide(axis="index").format(COST_FORMATS)
 
 
 def recommended_display(table: pd.DataFrame) -> Styler:
     """Return what is recommended for readers (`summaries.recommended_table`)."""
     shown = of_models(table).rename(columns={"popularity@20": "train users of an item"})
-    formats = {"recall@20": "{:.4f}", "coverage@20": "{:.1%}", "gini@20": "{:.3f}"}
-    return shown.style.hide(axis="index").format(formats | {"train users of an item": "{:,.0f}"})
+    formats = {"recall@20": "{:.4f}"} | RECOMMENDED_FORMATS
+    return shown.style.hide(axis="index").format(formats)
 
 
 def certificates_display(table: pd.DataFrame) -> Styler:
@@ -202,14 +293,9 @@ def inflation_display(table: pd.DataFrame) -> Styler:
 
 
 def tuning_display(table: pd.DataFrame) -> Styler:
-    """Return the tuning for readers: the settings in one cell, the spread over the grid."""
-    shown = table.assign(
-        settings=[
-            ", ".join(f"{k} {label_of(v)}" for k, v in entry.items()) for entry in table["settings"]
-        ]
-    )
+    """Return the tuning for readers (`summaries.tuning`)."""
     formats = dict.fromkeys(("best", "median", "worst"), "{:.4f}") | {"seconds": "{:,.0f}"}
-    return shown.style.hide(axis="index").format(formats)
+    return table.style.hide(axis="index").format(formats)
 
 
 def published_display(table: pd.DataFrame) -> Styler:
@@ -237,7 +323,8 @@ def paper_display(table: pd.DataFrame) -> Styler:
     shown[["seeds", "settings"]] = table[["seeds", "settings"]]
     formats = {f"{metric} printed": "{:.4f}" for metric in ("recall@20", "ndcg@20")}
     formats |= {f"{metric} difference": "{:+.1%}" for metric in ("recall@20", "ndcg@20")}
-    return shown.style.hide(axis="index").format(formats, na_rep="")
+    style = shown.style.hide(axis="index").format(formats, na_rep="")
+    return opening(style, "model", table.rename(columns={"model": "loss"}))
 
 
 def readings_display(table: pd.DataFrame) -> Styler:
@@ -285,14 +372,12 @@ def readable(display: Styler) -> Styler:
     return display.format_index(header, axis=1)
 
 
-def write(table: pd.DataFrame, display: Styler, csv: str | Path) -> None:
-    """Write `table` to the path `csv`, and `display`, with names, beside it as .html and .tex."""
-    csv = Path(csv)
-    with atomic(csv) as temporary:
-        table.to_csv(temporary, index=False)
-    display = readable(display).set_uuid(csv.stem)  # pandas draws a random one
-    with atomic(csv.with_suffix(".html")) as temporary:
+def write(display: Styler, stem: Path) -> Styler:
+    """Write a display, with names, to the path `stem` with .html and with .tex; return it."""
+    display = readable(display).set_uuid(stem.name)  # pandas draws a random one
+    with atomic(stem.with_suffix(".html")) as temporary:
         temporary.write_text(display.to_html() + "\n", encoding="utf-8")
-    with atomic(csv.with_suffix(".tex")) as temporary:
+    with atomic(stem.with_suffix(".tex")) as temporary:
         text = display.to_latex(convert_css=True, hrules=True, multicol_align="c")
         temporary.write_text(text.translate(LATEX), encoding="utf-8")
+    return display

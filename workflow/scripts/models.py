@@ -1,0 +1,21 @@
+"""Compare the models of the main table, and say which to use."""
+
+import sys
+from pathlib import Path
+
+from recloss.analysis.advice import advise
+from recloss.analysis.results import Results, write_tables
+from recloss.analysis.stats import summarise
+from recloss.analysis.summaries import CUTOFFS, part_of
+
+sys.stderr = open(snakemake.log[0], "w", buffering=1)
+config = snakemake.params.config
+results = Results(Path(snakemake.input.metrics).parent, config)
+compared = part_of(results.metrics, "main", "control")
+write_tables(
+    {
+        snakemake.output.main: lambda: summarise(compared, results.folder, CUTOFFS),
+        snakemake.output.advice: lambda: advise(results.metrics, results.folder, config),
+    },
+    snakemake.output.seconds,
+)
