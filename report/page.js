@@ -21,8 +21,10 @@ label();
 const contents = document.querySelector("nav details");
 const narrow = matchMedia("(max-width: 68rem)");
 const fold = () => { contents.open = !narrow.matches; };
-narrow.addEventListener("change", fold);
-fold();
+if (contents) {
+  narrow.addEventListener("change", fold);
+  fold();
+}
 const links = new Map([...document.querySelectorAll("nav a")].map((a) => [a.hash.slice(1), a]));
 const seen = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
@@ -43,7 +45,7 @@ addEventListener("hashchange", unfold);
 if (location.hash) unfold();
 
 // ---- runs, embedded
-const runs = JSON.parse(document.getElementById("runs-data").textContent);
+const runs = JSON.parse(document.getElementById("runs-data")?.textContent ?? "null");
 const dialog = document.getElementById("run");
 
 // ---- tables
@@ -189,4 +191,4 @@ function open(key) {
   );
   dialog.showModal();
 }
-dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+dialog?.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });

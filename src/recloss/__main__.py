@@ -24,6 +24,7 @@ COMMANDS = {
     "shown": "judge runs by items shown at random",
     "bounds": "evaluate the bounds of InfoNCE, MINE and BPR at the vectors of runs",
     "plan": "say what an experiment will take: runs, time, memory, disk",
+    "compare": "say what changed between two results folders, and what did not",
     "findings": "make the tables of findings in Markdown pages anew",
     "reference": "write the page that describes every key of the configuration",
 }

@@ -27,6 +27,9 @@ from recloss.analysis.results import summary_names
 from recloss.report.items import items
 from snakemake.exceptions import WorkflowError
 
+# What `compare` compares with is no part of the experiment.
+AGAINST = config.pop("against", None)
+
 try:
     config.update(configuration.load(config))
     OWN_FILES = {d["name"]: own_files(d) for d in config["datasets"] if "path" in d}
@@ -358,6 +361,15 @@ def published_reports():
     """The reports of the runs in results/published."""
     found = sorted(Path("results/published").glob("*/config.yaml"))
     return [str(path.with_name("report.html")) for path in found]
+
+
+def compared_with(wildcards):
+    """The results folder that `compare` was told."""
+    if AGAINST is None:
+        raise WorkflowError(
+            "compare: with which results? say --config against=FOLDER, as results/published"
+        )
+    return str(AGAINST)
 
 
 def folder_hash(folder):

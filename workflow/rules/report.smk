@@ -29,6 +29,29 @@ rule report:
         "../scripts/report.py"
 
 
+rule compare:
+    """Say what changed beside another results folder, `--config against=FOLDER`."""
+    input:
+        "<results>/tables/claims.csv",
+        config=rules.configuration.output,
+        metrics=rules.aggregate.output.metrics,
+    output:
+        "<results>/compare.html",
+    log:
+        "<logs>/compare.log",
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        code=code_hash("recloss.cli.compare", without=()),
+        against=compared_with,
+        content=lambda wildcards: folder_hash(compared_with(wildcards)),
+        template=workflow_folder(),
+    shell:
+        "recloss compare $(dirname {input.metrics}) {params.against:q}"
+        " --template {params.template:q}/report --out {output} 2>&1 | tee {log}"
+
+
 rule publish:
     """Copy tidy results to results/published/RUN, small enough to commit."""
     input:

@@ -71,12 +71,7 @@ class Exhibits:
         if display is None:
             item = self.report.items[name]
             display = item.table(rows_of(self.report, name))
-        text = tables.readable(display).set_uuid(name).to_html()
-        style = re.search(r"<style.*?>\n?(.*?)</style>", text, re.S)
-        if style and style[1].strip():
-            self.styles.append(style[1].strip())
-        text = re.sub(r"<style.*?</style>\n?", "", text, flags=re.S)
-        return Markup(_lean(text))
+        return table_html(name, display, self.styles)
 
     def figure(self, name: str, label: str) -> Markup:
         """Return an item's panels; label: what is read out, beside the panel's title."""
@@ -108,6 +103,15 @@ class Exhibits:
             "command": f"snakemake --cores all --configfile {folder}/config.yaml -- {target}",
             "seconds": self.seconds.get(name),
         }
+
+
+def table_html(name: str, display: Styler, styles: list[str]) -> Markup:
+    """Return a table as HTML with the id `T_NAME`; its style, for the head, goes to `styles`."""
+    text = tables.readable(display).set_uuid(name).to_html()
+    style = re.search(r"<style.*?>\n?(.*?)</style>", text, re.S)
+    if style and style[1].strip():
+        styles.append(style[1].strip())
+    return Markup(_lean(re.sub(r"<style.*?</style>\n?", "", text, flags=re.S)))
 
 
 def _lean(text: str) -> str:
