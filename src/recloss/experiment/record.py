@@ -1,6 +1,7 @@
 """What a run leaves behind: its metrics, history, per-user values, and where they came from."""
 
 import csv
+import functools
 import os
 import platform
 import subprocess
@@ -17,6 +18,7 @@ from recloss.engine.ranking import means
 from recloss.files import atomic, write_json
 
 
+@functools.cache  # git is asked once
 def environment(device: str) -> dict[str, Any]:
     """Return versions and hardware: what a reader needs to judge a number or its time."""
     packages = ("recloss", "torch", "numpy", "scipy", "numba")
