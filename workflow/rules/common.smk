@@ -19,7 +19,7 @@ from recloss.analysis.names import name_of
 from recloss.data import sources
 from recloss.data.files import own_files
 from recloss.experiment import config as configuration
-from recloss.experiment import plan, published, runs, schema
+from recloss.experiment import memory, published, runs, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
 from recloss.files import ReclossError
@@ -162,7 +162,7 @@ def training_memory(wildcards, input):
     with open(input.manifest) as file:
         manifest = json.load(file)
     run = training_run(wildcards)
-    return plan.memory_mb(manifest, run.loss, run.settings, run.backbone)
+    return memory.memory_mb(manifest, run.loss, run.settings, run.backbone)
 
 
 def certified_models(wildcards):

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from recloss.data.arrays import write_arrays
-from recloss.engine.ranking import means
 from recloss.files import atomic, write_json
 
 
@@ -99,6 +98,8 @@ def metrics_of(
 
     values: those of `ranking.Ranking.per_user`; recommended: its `recommended`; device: its type.
     """
+    from recloss.engine.ranking import means  # with PyTorch, without which records are read
+
     users = len(next(iter(values.values())))
     return (
         identity
