@@ -84,4 +84,4 @@ onstart:
 
 
 onsuccess:
-    print_advice()
+    print_findings()

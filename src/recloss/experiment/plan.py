@@ -160,7 +160,8 @@ def _time_lines(
     shared = f", {duration(seconds / at_once)} {at_once} at a time" if at_once > 1 else ""
     lines = [
         f"  {len(pending)} runs to train on {cpu if device.type == 'cpu' else device.type}: "
-        f"at most {duration(seconds)} one after another{shared}, less where a run stops early"
+        f"at most {duration(seconds)} one after another{shared}, less where a run stops early",
+        f"  how far each is: tail -F logs/{config['run']}/training.log",
     ]
     if config["device"] == "auto" and device.type == "cpu":
         lines.append(f"  no GPU found; smaller experiments: --configfile {SMALLER};")
