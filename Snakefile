@@ -83,4 +83,4 @@ onstart:
 
 
 onsuccess:
-    print_advice()
+    print_findings()

@@ -85,6 +85,21 @@ finally:
     return set(python("-c", script, *arguments).stderr.split())
 
 
+def test_tables_and_figures_load_no_pytorch():
+    folders = (REPO / "workflow" / name for name in ("notebooks", "scripts"))
+    files = (file for folder in folders for file in folder.iterdir())
+    named = {name for file in files for name in code.imports(file)}
+    shown = python("-c", f"import sys, {', '.join(sorted(named))}; print(*sys.modules)").stdout
+    assert not {"torch", "scipy.stats"} & set(shown.split())
+
+
+def test_the_rules_load_no_pytorch():
+    tree = ast.parse((REPO / "workflow" / "rules" / "common.smk").read_text())
+    wanted = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    lines = "\n".join(map(ast.unparse, wanted))
+    assert "torch" not in python("-c", f"{lines}\nprint(*sys.modules)").stdout.split()
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["linear", "--help"]])
 def test_help_loads_nothing_heavy(arguments):
     heavy = {"torch", "pandas", "scipy", "numba", "numpy", "matplotlib", "jsonschema"}

@@ -9,7 +9,7 @@ from conftest import REPO
 from scipy import stats as scipy_stats
 
 from recloss.analysis import stats, summaries
-from recloss.experiment import config, plan
+from recloss.experiment import config, memory, plan
 from recloss.experiment.runs import ablation_runs, every_run, settings_for, trial_runs
 from recloss.report import board, debiasing, tables
 
@@ -116,11 +116,11 @@ def test_the_memory_of_the_plan_is_enough_and_not_three_times_too_much():
     gowalla = config.load(raw | yaml.safe_load((REPO / "config/gowalla.yaml").read_text()))
     counts = plan.counts_of(gowalla["datasets"][0])
     for model, peak in (("mine_plus", 901), ("ials", 1081), ("ease", 7150)):  # of metrics.json
-        needed = plan.memory_mb(counts, model, settings_for(gowalla, "gowalla", model))
+        needed = memory.memory_mb(counts, model, settings_for(gowalla, "gowalla", model))
         assert peak <= needed < 3 * peak
     for backbone, peak in (("lightgcn", 997), ("ngcf", 1658)):  # three steps, one evaluation
         settings = settings_for(gowalla, "gowalla", "bpr", backbone)
-        assert peak <= plan.memory_mb(counts, "bpr", settings, backbone) < 2 * peak
+        assert peak <= memory.memory_mb(counts, "bpr", settings, backbone) < 2 * peak
 
 
 def test_the_plan_counts_a_published_data_set_by_what_is_trained_on():

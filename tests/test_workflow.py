@@ -64,8 +64,9 @@ def clone(folder):
 
 
 def jobs(printed):
-    """Return the job counts that a dry-run printed, by rule."""
-    return {rule: int(count) for rule, count in re.findall(r"^(\w[\w-]*) +(\d+)$", printed, re.M)}
+    """Return the job counts that a call or a dry-run printed, by rule."""
+    counts = re.findall(r"^ ?(\w[\w-]*(?: \w+)*) +(\d+) *$", printed, re.M)
+    return {rule.replace(" ", "_"): int(count) for rule, count in counts}
 
 
 def untouched(printed):
@@ -101,7 +102,7 @@ def test_tuning_writes_settings_that_the_next_call_uses(tiny, tmp_path):
     assert found["worst"] <= found["median"] <= found["best"]
     call = ["--configfile", TINY, "results/tiny/tuned.yaml"]
     report = snakemake(folder, *call)
-    assert "rule summaries" in report
+    assert jobs(report)["summaries"] == 1
     html = (folder / "results/tiny/report.html").read_text()
     assert f"temperature {found['settings']['temperature']}" in html
     assert untouched(snakemake(folder, *call))
@@ -110,17 +111,34 @@ def test_tuning_writes_settings_that_the_next_call_uses(tiny, tmp_path):
 def test_the_plan_comes_before_any_job(tiny):
     printed = tiny[1]
     plan = printed.index("Plan of 'tiny'")
-    assert plan < printed.index("rule simulate:")
+    assert plan < printed.index("The report: ")
     assert "tiny: 18 training runs, 0 done; 150 users, 120 items" in printed
     assert re.search(r"18 runs to train on 1 CPU thread\b.*: at most [\d.]+ (s|min)", printed)
 
 
-def test_the_report_and_the_advice_are_the_last_that_a_run_prints(tiny):
+def test_the_console_has_the_plan_the_jobs_and_what_was_found(tiny):
     folder, printed = tiny
+    assert jobs(printed)["train"] == 15
+    assert len(printed.splitlines()) < 60  # not a dozen a job
+    table = pd.read_csv(folder / "results/tiny/tables/claims.csv")
+    undecided = table.loc[table["verdict"] == "not enough runs", "claim"].nunique()
+    assert re.search(rf"^The claims: tiny: \d+ holds?, .*\b{undecided} undecided$", printed, re.M)
     advice = pd.read_csv(folder / "results/tiny/tables/advice.csv")["sentence"].item()
-    assert f"The report: {folder}/results/tiny/report.html\ntiny: {advice}\n" in printed
-    assert printed.index("The report: ") > printed.rindex("Finished jobid")
+    assert f"The report: {folder}/results/tiny/report.html\n" in printed
+    assert printed.index("The report: ") > printed.rindex("Plan of")
+    assert f"\ntiny: {advice}\n" in printed
     assert f"<b>tiny</b>: {advice}" in (folder / "results/tiny/report.html").read_text()
+
+
+def test_each_run_says_how_far_it_is_in_the_log_that_the_plan_names(tiny):
+    folder, printed = tiny
+    (name,) = re.findall(r"tail -F (\S+)", printed)
+    log = (folder / name).read_text()
+    done = re.findall(
+        r"^\[tiny mf infonce base seed0\] epoch (\d)/3 .* at most .* left$", log, re.M
+    )
+    assert done == ["1", "2", "3"]
+    assert "[tiny mf infonce" not in printed
 
 
 def test_metrics_has_a_row_per_run(tiny):
@@ -326,7 +344,7 @@ def test_a_published_run_is_rendered_without_training(tiny, tmp_path):
     shutil.copytree(folder / "results/published", other / "results/published")
     printed = snakemake(other, "published_report")
     assert "Plan of" not in printed
-    assert "2 of 2 steps" in printed  # a page a run, and the target
+    assert jobs(printed)["total"] == 2  # a page a run, and the target
     reports = [folder / "results/tiny/report.html", other / "results/published/tiny/report.html"]
     pages = [report.read_text().replace("/published/", "/") for report in reports]
     said = [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", page) for page in pages]
@@ -384,7 +402,9 @@ def test_without_linear_models_nothing_is_certified():
 def test_a_wrong_configuration_stops_before_any_job(tmp_path):
     folder = clone(tmp_path / "clone")
     printed = snakemake(folder, "-n", "--config", "sedes=[1]", ok=False)
-    assert "configuration: sedes: unknown key; allowed: run, datasets" in printed
+    fault = printed.strip().splitlines()[-1]
+    assert fault.startswith("error: configuration: sedes: unknown key; allowed: run, datasets")
+    assert len(printed.strip().splitlines()) == 3  # with the profile and the configuration taken
     printed = snakemake(folder, "-n", "--config", "datasets=[{name: all, simulate: {}}]", ok=False)
     assert "The name all is already used by another rule" in printed
     printed = snakemake(folder, "-n", "--config", "datasets=[{name: mine, path: x}]", ok=False)
@@ -414,7 +434,8 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
             child.send_signal(signal.SIGKILL)
     assert first.wait(60) != 0
     assert not (broken / one / "metrics.json").exists()
-    assert "resumed after epoch" in snakemake(broken, *call)
+    snakemake(broken, *call)
+    assert "resumed after epoch" in (broken / "logs/tiny/training.log").read_text()
     assert not (broken / one / "checkpoint.pt").exists()
     records = [
         json.loads((folder / one / "metrics.json").read_text()) for folder in (whole, broken)

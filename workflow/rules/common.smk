@@ -15,26 +15,37 @@ import sys
 import time
 from pathlib import Path
 
+from recloss.analysis import verdicts
+from recloss.analysis.compare import folder_of
 from recloss.analysis.names import name_of
+from recloss.analysis.results import summary_names
 from recloss.data import sources
 from recloss.data.files import own_files
 from recloss.experiment import config as configuration
-from recloss.experiment import plan, published, runs, schema
+from recloss.experiment import memory, published, runs, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
 from recloss.files import ReclossError
-from recloss.analysis.results import summary_names
 from recloss.report.items import items
-from snakemake.exceptions import WorkflowError
 
 # What `compare` compares with is no part of the experiment.
-AGAINST = config.pop("against", None)
+AGAINST = str(config.pop("against", ""))
 
 try:
     config.update(configuration.load(config))
     OWN_FILES = {d["name"]: own_files(d) for d in config["datasets"] if "path" in d}
+    if "compare" in sys.argv and not AGAINST:
+        raise ReclossError("compare: with what? --config against=results/published")
+    if AGAINST:
+        folder_of(Path(AGAINST), config["run"])
 except ReclossError as error:
-    raise WorkflowError(str(error))
+    sys.exit(
+        f"error: {error}"
+    )  # in one line, where an exception shows its place in the rules
+
+# Of the notebooks neither bars nor warnings of the kernel's, which would run through Snakemake's bars.
+KERNELS = shlex.quote(str(Path(workflow.basedir) / "workflow" / "jupyter"))
+shell.prefix(f"set -euo pipefail; export TQDM_DISABLE=1 JUPYTER_PATH={KERNELS}; ")
 
 BENCHMARKS = [
     "step",
@@ -159,7 +170,7 @@ def training_memory(wildcards, input):
     with open(input.manifest) as file:
         manifest = json.load(file)
     run = training_run(wildcards)
-    return plan.memory_mb(manifest, run.loss, run.settings, run.backbone)
+    return memory.memory_mb(manifest, run.loss, run.settings, run.backbone)
 
 
 def certified_models(wildcards):
@@ -363,15 +374,6 @@ def published_reports():
     return [str(path.with_name("report.html")) for path in found]
 
 
-def compared_with(wildcards):
-    """The results folder that `compare` was told."""
-    if AGAINST is None:
-        raise WorkflowError(
-            "compare: with which results? say --config against=FOLDER, as results/published"
-        )
-    return str(AGAINST)
-
-
 def folder_hash(folder):
     """Content of a folder but for its report, whose change renders it again."""
     digest = hashlib.sha256()
@@ -404,18 +406,31 @@ def print_plan():
     if {"bench", "publish", "published_report"}.intersection(sys.argv):
         return
     command = [sys.executable, "-m", "recloss", "plan", json.dumps(config)]
-    subprocess.run([*command, "--tune"] if "tune" in sys.argv else command, check=True)
+    command += ["--tune"] if "tune" in sys.argv else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    # Printed from here, it does not run through Snakemake's bars.
+    print(done.stdout + done.stderr, end="", flush=True)
+    if done.returncode:
+        sys.exit(1)
 
 
-def print_advice():
-    """Say where the report is and which model to use, if the report was made by this call."""
+def print_findings():
+    """Say where the report is, how many claims hold, and which model to use; if it was made now."""
     results = Path("results", config["run"])
-    page = results / "report.html"
+    page, advice, claims = (
+        results / name
+        for name in ("report.html", "tables/advice.csv", "tables/claims.csv")
+    )
     if page.exists() and page.stat().st_mtime >= STARTED:
         print(f"The report: {page.resolve()}")
-        with open(results / "tables" / "advice.csv", newline="") as file:
-            for row in csv.DictReader(file):
-                print(f"{name_of(row['dataset'])}: {row['sentence']}", flush=True)
+        print(f"The claims: {verdicts.counted(csv_rows(claims))}")
+        for row in csv_rows(advice):
+            print(f"{name_of(row['dataset'])}: {row['sentence']}", flush=True)
+
+
+def csv_rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def rendering(file):

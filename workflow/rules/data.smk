@@ -18,9 +18,8 @@ rule fetch:
     params:
         mirror=lookup("data/mirror", within=config),
     shell:
-        # stderr stays on the terminal, where the progress bar needs one.
         "recloss fetch {wildcards.dataset} --only {wildcards.file} --out $(dirname {output})"
-        ' --mirror "{params.mirror}" | tee {log}'
+        ' --mirror "{params.mirror}" > {log} 2>&1'
 
 
 rule simulate:

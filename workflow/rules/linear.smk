@@ -36,7 +36,7 @@ rule linear:
         "recloss linear {wildcards.linear} --data {input.arrays}"
         " --manifest {input.manifest} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --out $(dirname {output.metrics}) --device {resources.device} --threads {threads}"
-        " {params.flags} 2>&1 | tee {log}"
+        " {params.flags} 2>&1 | tee -a logs/{config[run]}/training.log > {log}"
 
 
 rule certify:

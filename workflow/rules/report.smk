@@ -44,8 +44,8 @@ rule compare:
         "../../envs/recloss.yaml"
     params:
         code=code_hash("recloss.cli.compare", without=()),
-        against=compared_with,
-        content=lambda wildcards: folder_hash(compared_with(wildcards)),
+        against=AGAINST,
+        content=folder_hash(AGAINST) if AGAINST else "",
         template=workflow_folder(),
     shell:
         "recloss compare $(dirname {input.metrics}) {params.against:q}"

@@ -43,7 +43,7 @@ rule train:
         "recloss train --data {input.arrays} --manifest {input.manifest}"
         " --backbone {wildcards.backbone} --loss {wildcards.loss} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --out $(dirname {output.metrics}) --checkpoint $(dirname {output.metrics})/checkpoint.pt"
-        " --device {resources.device} --threads {threads} {params.truth} {params.flags} 2>&1 | tee {log}"
+        " --device {resources.device} --threads {threads} {params.truth} {params.flags} 2>&1 | tee -a logs/{config[run]}/training.log > {log}"
 
 
 rule control:

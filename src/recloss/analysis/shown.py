@@ -18,14 +18,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from recloss.analysis.gains import RUN
-from recloss.analysis.scores import scores_of_run
 from recloss.data.interactions import Interactions, Split
-from recloss.engine.ranking import block_users, ranks_by_cosine
 from recloss.files import ReclossError
-from recloss.models.controls import CONTROLS
 
 CUTOFF = 5
 
@@ -69,6 +65,12 @@ def scores_of_pairs(
 
     A control, which learns nothing, is made again.
     """
+    import torch  # and what needs it: tables and figures, which read what was judged, do not
+
+    from recloss.analysis.scores import scores_of_run
+    from recloss.engine.ranking import block_users, ranks_by_cosine
+    from recloss.models.controls import CONTROLS
+
     loss, settings, found = metrics["loss"], metrics["settings"], []
     if loss in CONTROLS:
         block = CONTROLS[loss](split, metrics["seed"])

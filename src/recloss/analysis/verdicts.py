@@ -28,6 +28,12 @@ from recloss.experiment.schema import BACKBONE, LINEAR, backbone_of
 HOLDS, IN_PART, FAILS = "holds", "holds in part", "does not hold"
 TOO_FEW = "not enough runs"
 SO_FAR = " so far"
+COUNTED = {  # of one claim, of several
+    HOLDS: ("holds", "hold"),
+    IN_PART: ("holds in part", "hold in part"),
+    FAILS: ("does not", "do not"),
+    TOO_FEW: ("undecided", "undecided"),
+}
 METRICS = ("recall@20", "ndcg@20")
 COLUMNS = (
     *("claim", "dataset", "backbone", "verdict", "part", "metric", "part_verdict"),
@@ -156,6 +162,21 @@ def verdict_of_claim(verdicts: list[str]) -> str:
     if len(set(decided)) > 1:
         return IN_PART
     return decided[0] + (SO_FAR if len(decided) < len(verdicts) else "")
+
+
+def counted(rows: list[dict[str, Any]]) -> str:
+    """Say of each data set how many claims hold, from rows of claims.csv, as `7 hold, 1 does not`.
+
+    A claim is counted on each backbone.
+    """
+    verdict = {(row["dataset"], row["backbone"], row["claim"]): row["verdict"] for row in rows}
+    counts = Counter((key[0], found.removesuffix(SO_FAR)) for key, found in verdict.items())
+    said = []
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        found = ((counts[dataset, name], words) for name, words in COUNTED.items())
+        parts = (f"{count} {words[count > 1]}" for count, words in found if count)
+        said.append(f"{name_of(dataset)}: {', '.join(parts)}")
+    return "; ".join(said)
 
 
 def size(part: Part) -> str:

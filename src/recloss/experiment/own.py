@@ -16,7 +16,8 @@ from recloss.data.tables import Layout, is_table, layout_of, read_table
 from recloss.engine.device import pick_device
 from recloss.experiment import config
 from recloss.files import ReclossError
-from recloss.models.ease import available_memory, ease_memory
+from recloss.models.ease import available_memory
+from recloss.models.sizes import ease_memory
 
 HEAD = """\
 # How {path} is read, as `recloss own` guessed it: change here what is wrong.

@@ -16,51 +16,17 @@ import torch
 from recloss.data import prepare, sources
 from recloss.data.interactions import Interactions, Split
 from recloss.engine.device import keep_memory, pick_device, use_threads
+from recloss.experiment.memory import memory_mb, negatives
 from recloss.experiment.runs import Run, every_run, trial_runs
-from recloss.experiment.schema import BACKBONE, LINEAR
-from recloss.models.ease import ease, ease_memory
-from recloss.models.ials import SYSTEM_VALUES, Solver, ials_problem, initial
+from recloss.experiment.schema import LINEAR
+from recloss.models.ease import ease
+from recloss.models.ials import Solver, ials_problem, initial
 from recloss.train import Trainer, duration
 
-LIBRARIES_MB = 500  # Python, torch, numpy and scipy as loaded
-EVALUATION_MB = 600  # blocks of scores, their order and the masks
-# Bytes a parameter beyond those of matrix factorisation, of a step and of each layer kept for its
-# gradient, as measured on Gowalla.
-GRAPH_BYTES = {"lightgcn": (28, 0), "ngcf": (28, 64)}
 # A step takes as long whatever it is, and a user of random pairs may have more of them than items.
 ANY_PRIOR = {"rule": "constant", "tau": 0.001}
 STEPS = 4  # measured per shape, after as many to warm up
 SMALLER = "config/gowalla.yaml (hours) or config/demo.yaml (minutes)"
-
-
-def memory_mb(
-    counts: dict[str, int], model: str, settings: dict[str, Any], backbone: str = BACKBONE
-) -> int:
-    """Return the memory that a run of a model needs on the host, in MB, rounded up to 100.
-
-    counts: n_users, n_items, n_train. A loss: tables, gradients, Adam's two moments, the best and a
-    saved copy (6 x 4 bytes a parameter), ids, scores and their gradients (some 40 bytes each), the
-    pairs and their order. Measured on Gowalla: 0.9 GB where this says 1.3 GB (mf), 1.0 of 1.4
-    (lightgcn), 1.6 of 2.3 (ngcf, 3 layers). A linear model: its tables twice and the systems solved
-    at a time, or EASE's matrix.
-    """
-    tables = (counts["n_users"] + counts["n_items"]) * settings.get("dim", 0)
-    if model == "ease":
-        own = ease_memory(counts["n_items"])
-    elif model == "ials":
-        own = 8 * tables + 16 * SYSTEM_VALUES
-    else:
-        own = 24 * tables + 40 * settings["batch_size"] * _negatives(settings)
-        step, layer = GRAPH_BYTES.get(backbone, (0, 0))
-        own += (step + layer * settings.get("layers", 0)) * tables
-    pairs = 32 * counts["n_train"]
-    return 100 * math.ceil(LIBRARIES_MB / 100 + EVALUATION_MB / 100 + (own + pairs) / 1e8)
-
-
-def _negatives(settings: dict[str, Any]) -> int:
-    """Return the scores of negatives that a pair has, within one."""
-    in_batch = settings["negatives_from"] == "batch"
-    return settings["batch_size" if in_batch else "negatives"]
 
 
 def counts_of(entry: dict[str, Any]) -> dict[str, int]:
@@ -182,7 +148,7 @@ def _time_lines(
                 measured[shape] = measure_linear(c, run)
             seconds += measured[shape]
             continue
-        shape = (run.dataset, run.backbone, s.get("layers"), s["batch_size"], _negatives(s))
+        shape = (run.dataset, run.backbone, s.get("layers"), s["batch_size"], negatives(s))
         shape += (s["dim"], s["score"], s["negatives_from"], s["mask_same"])
         if shape not in measured:
             measured[shape] = measure(c, run, device)
@@ -194,7 +160,8 @@ def _time_lines(
     shared = f", {duration(seconds / at_once)} {at_once} at a time" if at_once > 1 else ""
     lines = [
         f"  {len(pending)} runs to train on {cpu if device.type == 'cpu' else device.type}: "
-        f"at most {duration(seconds)} one after another{shared}, less where a run stops early"
+        f"at most {duration(seconds)} one after another{shared}, less where a run stops early",
+        f"  how far each is: tail -F logs/{config['run']}/training.log",
     ]
     if config["device"] == "auto" and device.type == "cpu":
         lines.append(f"  no GPU found; smaller experiments: --configfile {SMALLER};")

@@ -1,6 +1,7 @@
 """What a run leaves behind: its metrics, history, per-user values, and where they came from."""
 
 import csv
+import functools
 import os
 import platform
 import subprocess
@@ -13,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from recloss.data.arrays import write_arrays
-from recloss.engine.ranking import means
 from recloss.files import atomic, write_json
 
 
+@functools.cache  # git is asked once
 def environment(device: str) -> dict[str, Any]:
     """Return versions and hardware: what a reader needs to judge a number or its time."""
     packages = ("recloss", "torch", "numpy", "scipy", "numba")
@@ -97,6 +98,8 @@ def metrics_of(
 
     values: those of `ranking.Ranking.per_user`; recommended: its `recommended`; device: its type.
     """
+    from recloss.engine.ranking import means  # with PyTorch, without which records are read
+
     users = len(next(iter(values.values())))
     return (
         identity

@@ -12,14 +12,9 @@ from torch.nn.functional import embedding_bag
 from recloss.data.interactions import Interactions, interaction_matrix
 from recloss.engine.ranking import ScoreBlock
 from recloss.files import ReclossError
+from recloss.models.sizes import ease_memory
 
-EASE_MATRICES = 1.3  # of I x I float32 that EASE holds at its peak, blocks of scores included
 BLOCK_VALUES = 2**24  # of the Gram matrix that are made at a time
-
-
-def ease_memory(n_items: int) -> float:
-    """Return the bytes that EASE takes at its peak."""
-    return EASE_MATRICES * 4 * n_items**2
 
 
 def available_memory(device: torch.device) -> float:

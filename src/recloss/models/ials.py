@@ -14,8 +14,7 @@ from torch import Tensor
 
 from recloss import seeds
 from recloss.data.interactions import Interactions, interaction_matrix
-
-SYSTEM_VALUES = 2**24  # of the systems and gathered vectors that are solved at a time
+from recloss.models.sizes import SYSTEM_VALUES
 
 
 class Problem(NamedTuple):

@@ -10,8 +10,9 @@ import torch
 from recloss.data.interactions import Split
 from recloss.engine.device import pick_device
 from recloss.engine.ranking import ScoreBlock, dot_scores, means, on_test, on_validation
-from recloss.models.ease import available_memory, ease, ease_memory, gram
+from recloss.models.ease import available_memory, ease, gram
 from recloss.models.ials import Factors, initial, plain_ials
+from recloss.models.sizes import ease_memory
 
 
 class Fitted(NamedTuple):
