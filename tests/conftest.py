@@ -3,12 +3,14 @@
 import contextlib
 import importlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import sync_playwright
 
 from recloss.data.interactions import Interactions, Split
 from recloss.data.split import split
@@ -84,3 +86,40 @@ def small_split() -> Split:
 def one_thread():
     """The same results on every machine, and no fight for the cores between parallel tests."""
     dispatch.use_threads(1)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Debian's Chromium, driven by Playwright."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        missing("Chromium is not installed (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browse(chromium):
+    """Open files in the browser; at the end nothing may have failed and no request left them."""
+    contexts, faults, requests, files = [], [], set(), set()
+
+    def opened(file, width=1280, scheme="light"):
+        viewport = {"width": width, "height": 900}
+        context = chromium.new_context(viewport=viewport, color_scheme=scheme)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: faults.append(message.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: requests.add(request.url))
+        files.add(file.as_uri())
+        page.goto(file.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert faults == []
+    assert requests == files

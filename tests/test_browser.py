@@ -1,14 +1,12 @@
 """The report in a real browser: what a reader sees and does, on the page of the reference run."""
 
 import re
-import shutil
 from collections import Counter
 
 import html5lib
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import REPO, missing
-from playwright.sync_api import sync_playwright
+from conftest import REPO
 
 from recloss.report.page import render
 
@@ -24,40 +22,10 @@ def report(tmp_path_factory):
     return file
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        missing("Chromium is not installed (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def open_page(chromium, report):
-    """Open the page; at the end nothing may have failed and no request left it."""
-    contexts, faults, requests = [], [], []
-
-    def opened(width=1280, scheme="light", file=report):
-        context = chromium.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme
-        )
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: faults.append(message.text))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(file.as_uri())
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert faults == []
-    assert set(requests) <= {report.as_uri()}
+def open_page(browse, report):
+    """Open the page of the reference run, or another file, as `conftest.browse` does."""
+    return lambda width=1280, scheme="light": browse(report, width, scheme)
 
 
 def column(page, table, name):

@@ -289,7 +289,7 @@ def test_a_backbone_of_your_own_is_what_its_page_says(tmp_path):
     call = ["--configfile", TINY, "--config", "backbones=[mf, nsvd]", "losses=[bpr]", "grids=[]"]
     call += ["backbone_settings={nsvd: {share: 0.5}}", "--", "results/tiny/report.html"]
     snakemake(folder, *call)
-    assert "BPR on nsvd" in (folder / "results/tiny/tables/main.html").read_text()
+    assert ">BPR on nsvd<" in (folder / "results/tiny/report.html").read_text()
     metrics = pd.read_csv(folder / "results/tiny/metrics.csv").set_index("path")
     one, other = (f"train/tiny/{name}/bpr/base/seed0" for name in ("nsvd", "mf"))
     assert metrics.loc[one, "settings.share"] == 0.5
@@ -308,4 +308,4 @@ def test_a_loss_of_your_own_is_what_its_page_says(tmp_path):
     call = ["--configfile", TINY, "--config", "losses=[hinge]", "grids=[]"]
     call += ["loss_settings={hinge: {margin: 0.3}}", "--", "results/tiny/report.html"]
     snakemake(folder, *call)
-    assert "hinge" in (folder / "results/tiny/tables/main.html").read_text()
+    assert ">hinge<" in (folder / "results/tiny/report.html").read_text()

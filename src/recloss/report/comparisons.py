@@ -56,7 +56,7 @@ def _forest(axis: Axes, rows: pd.DataFrame) -> None:
     ]
     handles.append(Line2D([], [], color=QUIET, marker="o", label="not enough runs"))
     style = {"ls": "none", "marker": "D", "color": INK, "mfc": PAPER}
-    below(axis, [*handles, Line2D([], [], label="printed", **style)], 4)
+    below(axis, [*handles, Line2D([], [], label="printed", **style)], 2)
 
 
 def _short(claim: str, part: str, width: int = 44) -> str:

@@ -115,30 +115,32 @@ def table_html(name: str, display: Styler, styles: list[str]) -> Markup:
 
 
 def _lean(text: str) -> str:
-    """Return a Styler's table with what the page needs: scopes, and which cells are text."""
+    """Return a Styler's table with what the page needs: scopes, and which columns are text."""
+    words = set()  # columns with a cell that is no number
+
+    def bare(content: str) -> str:
+        return html.unescape(re.sub("<.*?>", "", content)).strip()
 
     def cell(match: re.Match[str]) -> str:
         tag, attributes, content = match.groups()
-        bare = html.unescape(re.sub("<.*?>", "", content)).strip()
-        kind = "" if re.match(r"^[-+−±]?[\d.]", bare) or not bare else " text"
-        ident = re.search(r' id="[^"]*"', attributes)
-        opens = re.search(r"run:[^\s\"]*", attributes)
-        head = re.search(r"col_heading|row_heading|index_name|blank", attributes)
-        span = "".join(re.findall(r' (?:col|row)span="\d+"', attributes))
-        scope = ""
-        if tag == "th":
-            scope = ' scope="row"' if "row_heading" in attributes else ' scope="col"'
-            if head and head[0] == "blank" and not bare:
-                tag, scope = "td", ""
         kept = re.findall(r"\b(?:col\d+|family-\w+)\b", attributes)
-        classes = " ".join([*kept, *kind.split()])
-        parts = ident[0] if ident else ""
-        parts += f' class="{classes}"' if classes else ""
-        title = re.search(r' title="[^"]*"', attributes)
-        parts += (title[0] if title else "") + span + scope
-        parts += f' data-run="{opens[0].removeprefix("run:")}"' if opens else ""
+        if words.intersection(kept):
+            kept.append("text")
+        parts = "".join(re.findall(r' (?:id|title|colspan|rowspan)="[^"]*"', attributes))
+        parts += f' class="{" ".join(kept)}"' if kept else ""
+        if opens := re.search(r"run:([^\s\"]*)", attributes):
+            parts += f' data-run="{opens[1]}"'
+        if tag == "th" and "row_heading" in attributes:
+            parts += ' scope="row"'
+        elif tag == "th" and "blank" in attributes and not bare(content):
+            tag = "td"
+        elif tag == "th":
+            parts += ' scope="col"'
         return f"<{tag}{parts}>{content}</{tag}>"
 
+    for attributes, content in re.findall(r"<td\b([^>]*)>(.*?)</td>", text, re.S):
+        if bare(content) and not re.match(r"[-+−±]?[\d.]", bare(content)):
+            words.update(re.findall(r"\bcol\d+\b", attributes))
     return re.sub(r"<(t[hd])\b([^>]*)>(.*?)</t[hd]>", cell, text, flags=re.S)
 
 

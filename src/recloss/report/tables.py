@@ -366,7 +366,7 @@ def readable(display: Styler) -> Styler:
     """Name the identifiers in the columns `IDENTIFIERS`, in header and index."""
     columns = [name for name in IDENTIFIERS if name in display.columns]
     if columns:
-        display.format(name_of, subset=columns)
+        display.format(name_of, subset=columns, na_rep="")
     if display.index.dtype.kind not in "iu":
         display.format_index(name_of, axis=0)
     return display.format_index(header, axis=1)
