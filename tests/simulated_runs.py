@@ -8,9 +8,9 @@ Called where snakemake is called; the experiment is that of snakemake's `--confi
 results/<run>, which must not be there yet: whatever the names of the data sets, each is simulated,
 of `--users` users; a run has the files that a real one leaves, with numbers of users' values drawn
 at random that hang together as real ones do (models, settings, seeds and users differ). Vectors,
-random ones, have only the runs that are judged by them, those of the main table. Certificates are
-real ones of a tiny data set. What remains is what is computed from runs: bounds, truth,
-aggregation, tables, figures and report.
+random ones, have only the runs that are judged by them, such as those of the main table on the
+first seed. Certificates are real ones of a tiny data set. What remains is what is computed from
+runs: bounds, truth, aggregation, tables, figures and report.
 """
 
 import argparse
@@ -169,7 +169,13 @@ def main() -> None:
                 json.loads((folder / protocol / "split.json").read_text()),
                 load_split(folder / protocol / "split.npz"),
             )
-    judged = {run.path for run in main_runs(config) if "dim" in run.settings}
+    shown, seed = configuration.shown_names(config), config["seeds"][0]
+    judged = {
+        run.path
+        for run in main_runs(config)
+        if run.backbone in (config["backbones"][0], LINEAR) and "dim" in run.settings
+        if run.seed == seed or run.dataset in shown
+    }
     runs = [*control_runs(config), *every_run(config)]
     for run in runs:
         protocol = "heldout" if run.stage == "heldout" else config["protocol"]
