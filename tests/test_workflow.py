@@ -51,11 +51,11 @@ def snakemake(folder, *arguments, ok=True, **variables):
 
 
 def clone(folder):
-    """Copy what the workflow consists of to a new folder."""
+    """Copy what the workflow consists of to a new folder, with the kernels that are compiled."""
     for part in PARTS:
         source = REPO / part
         if source.is_dir():
-            ignore = shutil.ignore_patterns("*.egg-info", "__pycache__")
+            ignore = shutil.ignore_patterns("*.egg-info")
             shutil.copytree(source, folder / part, symlinks=True, ignore=ignore)
         else:
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The command `recloss`: from raw files to metrics, one step a subcommand."""
 
 import argparse
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line; a fault of its user becomes one line on stderr and exit status 1."""
+    gc.set_threshold(50_000)  # imports make objects by the hundred thousand, and no garbage
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = arguments[0] if arguments and arguments[0] in COMMANDS else None
     if name is None:

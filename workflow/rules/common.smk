@@ -39,11 +39,10 @@ try:
     if AGAINST:
         folder_of(Path(AGAINST), config["run"])
 except ReclossError as error:
-    sys.exit(
-        f"error: {error}"
-    )  # in one line, where an exception shows its place in the rules
+    # In one line, where an exception would show its place in the rules.
+    sys.exit(f"error: {error}")
 
-# Of the notebooks neither bars nor warnings of the kernel's, which would run through Snakemake's bars.
+# Of a notebook neither bars nor its kernel's warnings, which would run through Snakemake's bars.
 KERNELS = shlex.quote(str(Path(workflow.basedir) / "workflow" / "jupyter"))
 shell.prefix(f"set -euo pipefail; export TQDM_DISABLE=1 JUPYTER_PATH={KERNELS}; ")
 
@@ -321,20 +320,16 @@ def split_protocols():
 
 def wanted_runs():
     """What each run is, to tell whether a published one is the same."""
-    commands = {"linear": "linear", "control": "control"}
+    commands = ("train", "linear", "control")
+    hashes = {name: code_hash(f"recloss.cli.{name}") for name in commands}
     return {
-        path: {
+        run.path: {
             "dataset": run.dataset,
             "protocol": "heldout" if run.stage == "heldout" else config["protocol"],
             "settings": run.settings,
-            "code_hash": code_hash(
-                f"recloss.cli.{commands.get(run.backbone, 'train')}"
-            ),
+            "code_hash": hashes.get(run.backbone, hashes["train"]),
         }
-        for path, run in {
-            **CONTROLS,
-            **{run.path: run for run in runs.every_run(config)},
-        }.items()
+        for run in [*CONTROLS.values(), *runs.every_run(config)]
     }
 
 
