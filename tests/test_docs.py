@@ -187,7 +187,8 @@ def check_snakemake(words):
             )
             assert made or (REPO / word).is_file(), word
         elif option == "--config":
-            assert word.split("=")[0] in schema()["properties"], word
+            keys = {*schema()["properties"], *(["against"] if "compare" in words else [])}
+            assert word.split("=")[0] in keys, word
         elif option == "--workflow-profile":
             assert (REPO / word / "profile.yaml").is_file(), word
         elif option == "--":
@@ -224,6 +225,9 @@ def test_commands_are_ones_that_exist(words, whole):
         assert not rest[2:] or rest[2] in PARTS
     elif program in ("conda", "pytest"):
         assert all((REPO / word).exists() for word in rest if "/" in word)
+    elif words[:2] == ["tail", "-F"]:
+        common = (REPO / "workflow/rules/train.smk").read_text()
+        assert rest[1].rsplit("/", 1)[1] in common, rest[1]
     else:
         assert words == ["source", ".venv/bin/activate"]
 
