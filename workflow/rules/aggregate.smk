@@ -43,8 +43,9 @@ rule aggregate:
 rule models:
     """Compare the models of the main table, and say which to use."""
     input:
+        # Not by name: Snakemake would hash the whole list for each of its files.
+        per_user_files(),
         metrics=rules.aggregate.output.metrics,
-        per_user=per_user_files(),
     output:
         main="<results>/tables/main.csv",
         advice="<results>/tables/advice.csv",
@@ -65,8 +66,8 @@ rule claims:
     """Judge the papers' claims."""
     input:
         data_rows(),
+        per_user_files(),
         metrics=rules.aggregate.output.metrics,
-        per_user=per_user_files(),
     output:
         table="<results>/tables/claims.csv",
         seconds="<results>/seconds/claims.json",
