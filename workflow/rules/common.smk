@@ -291,6 +291,11 @@ def reported_files():
     return found
 
 
+def progress_log():
+    """Where every training job says how far it is."""
+    return f"logs/{config['run']}/training.log"
+
+
 def gpus(wildcards):
     """A job asks for a GPU unless the configuration says that it does without."""
     return 0 if config["device"] in ("cpu", "mps") else 1

@@ -32,11 +32,12 @@ rule linear:
     params:
         code=code_hash("recloss.cli.linear"),
         flags=setting_flags,
+        progress=progress_log(),
     shell:
         "recloss linear {wildcards.linear} --data {input.arrays}"
         " --manifest {input.manifest} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --out $(dirname {output.metrics}) --device {resources.device} --threads {threads}"
-        " {params.flags} 2>&1 | tee -a logs/{config[run]}/training.log > {log}"
+        " {params.flags} 2>&1 | tee -a {params.progress:q} > {log}"
 
 
 rule certify:

@@ -37,13 +37,14 @@ rule train:
     params:
         code=code_hash("recloss.cli.train"),
         flags=setting_flags,
+        progress=progress_log(),
         truth=truth_flag,
     shell:
         # The checkpoint is no output: Snakemake deletes those before it runs a job again.
         "recloss train --data {input.arrays} --manifest {input.manifest}"
         " --backbone {wildcards.backbone} --loss {wildcards.loss} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --out $(dirname {output.metrics}) --checkpoint $(dirname {output.metrics})/checkpoint.pt"
-        " --device {resources.device} --threads {threads} {params.truth} {params.flags} 2>&1 | tee -a logs/{config[run]}/training.log > {log}"
+        " --device {resources.device} --threads {threads} {params.truth} {params.flags} 2>&1 | tee -a {params.progress:q} > {log}"
 
 
 rule control:
