@@ -29,16 +29,15 @@ def tidy_row(path: str, experiments: str, record: dict[str, Any]) -> dict[str, A
 
 def tidy(runs: dict[str, str], results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return metrics.csv and history.csv of runs given as {path: experiments}."""
-    rows, histories = [], []
-    for path, experiments in runs.items():
-        record = json.loads((results / path / "metrics.json").read_text())
-        rows.append(tidy_row(path, experiments, record))
-        keys = ("dataset", "backbone", "loss", "variant", "seed")
-        history = pd.read_csv(results / path / "history.csv")
-        for position, key in enumerate(keys):
-            history.insert(position, key, record[key])
-        histories.append(history.assign(experiments=experiments))
-    return pd.DataFrame(rows), pd.concat(histories, ignore_index=True)
+    records = [json.loads((results / path / "metrics.json").read_text()) for path in runs]
+    rows = [tidy_row(*run, record) for run, record in zip(runs.items(), records, strict=True)]
+    histories = [pd.read_csv(results / path / "history.csv") for path in runs]
+    lengths, history = list(map(len, histories)), pd.concat(histories, ignore_index=True)
+    for position, key in enumerate(("dataset", "backbone", "loss", "variant", "seed")):
+        values = pd.Series([record[key] for record in records])
+        history.insert(position, key, values.repeat(lengths).array)
+    history["experiments"] = pd.Series(list(runs.values())).repeat(lengths).array
+    return pd.DataFrame(rows), history
 
 
 def part_of(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
