@@ -197,7 +197,9 @@ def test_make_own_goes_from_a_table_to_one_sentence(tmp_path):
     trials = {model: entry["trials"] for model, entry in tuned.items()}
     assert trials == {"bpr": 2, "mine_plus": 2, "ease": 2}
     sentence = pd.read_csv(results / "tables" / "advice.csv")["sentence"].item()
-    assert done.stdout.endswith(f"The report: {results}/report.html\nsales-24: {sentence}\n")
+    *_, where, claims, last, _ = done.stdout.split("\n")
+    assert where == f"The report: {results}/report.html"
+    assert claims.startswith("The claims: ") and last == f"sales-24: {sentence}"
     html = (results / "report.html").read_text()
     assert html.index(sentence) < html.index("Do the papers' claims hold?")
     settings = pd.read_csv(results / "metrics.csv").set_index("loss")
