@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from recloss.data.interactions import Interactions, Split
 from recloss.data.split import split
@@ -123,3 +123,9 @@ def browse(chromium):
         context.close()
     assert faults == []
     assert requests == files
+
+
+def unfold(page: Page) -> None:
+    """Open everything that is folded away."""
+    for fold in page.locator("main details").all():
+        fold.evaluate("fold => { fold.open = true; }")

@@ -6,7 +6,7 @@ from collections import Counter
 import html5lib
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import REPO
+from conftest import REPO, unfold
 
 from recloss.report.page import render
 
@@ -61,8 +61,7 @@ def test_it_is_valid_html_with_every_id_once(report):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_never_scrolls_sideways(open_page, width, scheme):
     page = open_page(width, scheme)
-    for fold in page.locator("main details").all():
-        fold.evaluate("fold => { fold.open = true; }")
+    unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.locator("nav details").evaluate("fold => fold.open") == (width == 1280)
 
@@ -163,8 +162,7 @@ def test_light_and_dark_are_the_systems_until_the_button_says_otherwise(open_pag
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_axe_finds_nothing_serious(open_page, scheme):
     page = open_page(scheme=scheme)
-    for fold in page.locator("main details").all():
-        fold.evaluate("fold => { fold.open = true; }")
+    unfold(page)
     found = Axe().run(page).response["violations"]
     serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
     assert [(fault["id"], fault["nodes"][0]["html"][:200]) for fault in serious] == []

@@ -15,7 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from conftest import REPO
+from conftest import REPO, unfold
 from filelock import FileLock
 
 from recloss.experiment import config
@@ -500,8 +500,7 @@ def test_real_gowalla_from_the_mirror(mirror, tmp_path):
 @pytest.mark.parametrize("width", [1280, 400])
 def test_a_browser_shows_the_report(tiny, browse, width):
     page = browse(tiny[0] / "results/tiny/report.html", width)
-    for fold in page.locator("main details").all():
-        fold.evaluate("fold => { fold.open = true; }")
+    unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     # A bar or dot of each model, a claim of each row: drawn, not blank.
     assert page.locator("#main svg path:visible").count() > 20

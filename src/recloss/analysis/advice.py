@@ -90,10 +90,11 @@ def settings_of(config: dict[str, Any], dataset: str, loss: str, backbone: str) 
     tuned = config["tuned"]["datasets"].get(dataset, {}).get(loss, {}).get("settings", {})
     tuned = tuned if backbone in (LINEAR, config["backbones"][0]) else {}
     told = (key for key in found if key in tuned or (key in own and found[key] != defaults[key]))
-    return ", ".join(f"{header(key)} {_value(found[key])}" for key in told)
+    return ", ".join(f"{header(key)} {value_text(found[key])}" for key in told)
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a setting as a sentence says it."""
     return f"{value:g}" if isinstance(value, float) else str(label_of(value))
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from recloss.analysis.advice import value_text
 from recloss.analysis.names import header, name_of
 from recloss.analysis.stats import LEVEL, holm
 from recloss.experiment.runs import DETERMINISTIC
@@ -118,18 +119,11 @@ def _differing(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
     names = [name for name in [*ours, *theirs] if name.startswith("settings.")]
     said = []
     for name in dict.fromkeys(names):
-        mine, its = first.get(name), other.get(name)
-        if str(mine) != str(its) and not (pd.isna(mine) and pd.isna(its)):
-            said.append(
-                f"{header(name.removeprefix('settings.'))} {_text(mine)} (theirs {_text(its)})"
-            )
+        values = (first.get(name), other.get(name))
+        if len(set(map(str, values))) > 1 and not all(map(pd.isna, values)):
+            mine, its = ("none" if pd.isna(value) else value_text(value) for value in values)
+            said.append(f"{header(name.removeprefix('settings.'))} {mine} (theirs {its})")
     return ", ".join(said)
-
-
-def _text(value: Any) -> str:
-    if pd.isna(value):
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def verdicts(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
