@@ -201,6 +201,7 @@ def _bounds_of_a_loss(axis: Axes, table: pd.DataFrame) -> None:
             axis.plot(low, part.index, ls="none", **shape, label=label)
     loss = parts[11, "lower"]["mean loss"]
     axis.plot(loss, loss.index, "o", color=INK, ms=4, label="loss")
+    axis.use_sticky_edges = False  # of the bars, at which markers would be cut
     axis.margins(x=0.07)
     if table["inequality"].eq("bpr").all():
         # Of N log 2 + sum_j d_j / 2 the terms are N times those of the others' bounds.

@@ -121,7 +121,7 @@ def inline(panel: Panel, label: str) -> str:
 def _svg(figure: Figure, **options: object) -> str:
     buffer = io.StringIO()
     FigureCanvasSVG(figure)
-    figure.savefig(buffer, format="svg", metadata={"Date": None}, **options)
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None}, **options)
     return buffer.getvalue()
 
 
