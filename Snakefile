@@ -79,7 +79,7 @@ for name in dataset_names():
 
 
 onstart:
-    print_plan()
+    start()
 
 
 onsuccess:

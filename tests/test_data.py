@@ -482,7 +482,7 @@ def test_prepare_writes_arrays_and_a_manifest(files, tmp_path):
     with np.load(tmp_path / "out" / "interactions.npz") as kept:
         sets = {"train_users", "train_items", "test_users", "test_items"}
         assert set(kept) == sets | {"n_users", "n_items"}
-    train, test = arrays.read_arrays(tmp_path / "out" / "interactions.npz")
+    train, test = arrays.read_sets(tmp_path / "out" / "interactions.npz").values()
     assert train.users.tolist() == [0, 0, 1, 1, 2]
     assert train.items.tolist() == [1, 2, 0, 5, 1]
     assert test.users.tolist() == [0, 1]
@@ -515,13 +515,13 @@ def test_prepare_checks_published_counts_only_when_asked(files, tmp_path):
     assert not (tmp_path / "out2").exists()
 
 
-def test_read_arrays_names_a_missing_file(tmp_path):
-    message = failure(arrays.read_arrays, tmp_path / "interactions.npz")
+def test_read_sets_names_a_missing_file(tmp_path):
+    message = failure(arrays.read_sets, tmp_path / "interactions.npz")
     assert message == (f"{tmp_path}/interactions.npz: no such file; make it with recloss prepare")
 
 
 @pytest.mark.parametrize("content", ["text", "half", "other arrays", "pickled"])
-def test_read_arrays_refuses_what_prepare_did_not_write(files, tmp_path, content):
+def test_read_sets_refuses_what_prepare_did_not_write(files, tmp_path, content):
     path = tmp_path / "interactions.npz"
     prepared("mine", *files, tmp_path)
     if content == "text":
@@ -531,9 +531,9 @@ def test_read_arrays_refuses_what_prepare_did_not_write(files, tmp_path, content
     elif content == "other arrays":
         np.savez(path, n_users=2, n_items=4)
     else:
-        packed = arrays.pack(**dict(zip(("train", "test"), arrays.read_arrays(path), strict=True)))
+        packed = arrays.pack(**arrays.read_sets(path))
         np.savez(path, **packed | {"test_items": np.array([{}], object)})
-    assert failure(arrays.read_arrays, path) == (
+    assert failure(arrays.read_sets, path) == (
         f"{path}: has no train and test arrays; delete it and make it again"
     )
 

@@ -177,7 +177,7 @@ def test_command_line_splits_what_prepare_wrote_the_same_way_twice(prepared):
         assert (prepared / "a" / name).read_bytes() == (prepared / "b" / name).read_bytes()
     description = json.loads((prepared / "a" / "split.json").read_text())
     assert (description["dataset"], description["n_valid"], description["seed"]) == ("mine", 1, 7)
-    train, test = arrays.read_arrays(prepared / "interactions.npz")
+    train, test = arrays.read_sets(prepared / "interactions.npz").values()
     expected = split(train, test, "heldout", 0.1, 7)
     found = load_split(prepared / "a" / "split.npz")
     assert np.array_equal(found.valid.keys(), expected.valid.keys())

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from recloss import forkserver
 from recloss.files import ReclossError
 
 # A module of recloss.cli each, imported when it is called: `recloss --help` needs none.
@@ -33,8 +34,14 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line; a fault of its user becomes one line on stderr and exit status 1."""
+    if arguments is None:
+        arguments = sys.argv[1:]
+        if arguments[:1] == [forkserver.FLAG]:
+            return forkserver.serve(int(arguments[1]), main)
+        if (status := forkserver.submit(arguments)) is not None:
+            sys.exit(status)
     gc.set_threshold(50_000)  # imports make objects by the hundred thousand, and no garbage
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(arguments)
     name = arguments[0] if arguments and arguments[0] in COMMANDS else None
     if name is None:
         _overview().parse_args(arguments)  # says what is wrong, or helps; and exits

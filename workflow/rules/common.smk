@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from recloss import forkserver
 from recloss.analysis import verdicts
 from recloss.analysis.compare import folder_of
 from recloss.analysis.names import name_of
@@ -401,13 +402,24 @@ def experiments():
     return {path: " ".join(dict.fromkeys(names)) for path, names in member.items()}
 
 
-def print_plan():
-    """Say what is about to run, how long it may take, and what it needs; unless nothing is trained."""
+def start():
+    """Print the plan, and have a process ready that the jobs are forked from; unless nothing is trained."""
     if {"bench", "publish", "published_report"}.intersection(sys.argv):
         return
+    # As Snakemake sets them for a job.
+    libraries = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
+    threads = {f"{name}_NUM_THREADS": str(config["threads"]) for name in libraries}
+    environment = {"VECLIB_MAXIMUM_THREADS": str(config["threads"]), **threads}
+    global FORKSERVER
+    FORKSERVER = forkserver.start(environment)
+    print_plan(os.environ | environment)
+
+
+def print_plan(environment):
+    """Say what is about to run, how long it may take, and what it needs."""
     command = [sys.executable, "-m", "recloss", "plan", json.dumps(config)]
     command += ["--tune"] if "tune" in sys.argv else []
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     # Printed from here, it does not run through Snakemake's bars.
     print(done.stdout + done.stderr, end="", flush=True)
     if done.returncode:

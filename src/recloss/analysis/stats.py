@@ -1,5 +1,7 @@
 """Means, spreads and intervals of repeated runs."""
 
+import functools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ from recloss.files import ReclossError
 
 LEVEL = 0.95
 REPLICATES = 2000  # of a bootstrap: the ends of an interval stand on 50 each
+KEPT_USERS = 100_000  # up to so many, replicates serve the next comparison too: 400 MB
 
 
 def user_values(paths: list[Path], metric: str) -> np.ndarray:
@@ -53,17 +56,32 @@ def compare(one: np.ndarray, other: np.ndarray, seed: int = 0) -> Comparison:
     if one.shape != other.shape:
         raise ReclossError(f"runs of {one.shape} and {other.shape} seeds and users are not paired")
     n_seeds, users = one.shape
-    generator = seeds.generator(seed, "bootstrap")
     means = np.empty((2, REPLICATES))
-    for replicate in range(REPLICATES):
-        of_users = np.bincount(generator.integers(users, size=users), minlength=users)
-        of_seeds = np.bincount(generator.integers(n_seeds, size=n_seeds), minlength=n_seeds)
+    for replicate, (of_users, of_seeds) in enumerate(_resamples(seed, n_seeds, users)):
         means[:, replicate] = [of_seeds @ (values @ of_users) for values in (one, other)]
     ratios = _relative(*means)
     tails = [(np.sum(side) + 1) / (REPLICATES + 1) for side in (ratios <= 0, ratios >= 0)]
     low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     effect = float(_relative(one.mean(), other.mean()))
     return Comparison(effect, float(low), float(high), min(1.0, 2 * min(tails)), n_seeds, users)
+
+
+def _resamples(seed: int, n_seeds: int, users: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """Return how often each replicate draws each user, (users,), and each seed, (n_seeds,)."""
+    found = _kept if users <= KEPT_USERS else _drawn
+    return found(seed, n_seeds, users)
+
+
+def _drawn(seed: int, n_seeds: int, users: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    generator = seeds.generator(seed, "bootstrap")
+    for _ in range(REPLICATES):
+        of_users = np.bincount(generator.integers(users, size=users), minlength=users)
+        yield of_users, np.bincount(generator.integers(n_seeds, size=n_seeds), minlength=n_seeds)
+
+
+@functools.lru_cache(maxsize=2)
+def _kept(seed: int, n_seeds: int, users: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(u.astype(np.uint16), s) for u, s in _drawn(seed, n_seeds, users)]
 
 
 def _relative(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from recloss.data.arrays import hash_arrays, pack
-from recloss.data.split import PROTOCOLS, read_sets, split, write
+from recloss.data.arrays import hash_arrays, pack, read_sets
+from recloss.data.split import PROTOCOLS, split, write
 from recloss.files import ReclossError
 
 

@@ -53,9 +53,18 @@ def read_truth(path: str | Path, n_items: int) -> np.ndarray:
         return np.unpackbits(arrays["truth"], axis=1, count=n_items).astype(bool)
 
 
-def read_arrays(path: str | Path) -> tuple[Interactions, Interactions]:
-    """Return (train, test) from an interactions.npz of `prepare`."""
-    return unpack(path, "train", "test")
+def read_sets(path: str | Path) -> dict[str, Interactions]:
+    """Return the sets of an interactions.npz by name: train, test and, if it has it, valid."""
+    names = []
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            names = [
+                name[:-6] for name in arrays.files if name.endswith("_users") and name != "n_users"
+            ]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        pass  # `unpack` says what is wrong
+    names = names or ["train", "test"]
+    return dict(zip(names, unpack(path, *names), strict=True))
 
 
 def load_split(path: str | Path) -> Split:

@@ -5,32 +5,18 @@ test, as the published numbers do. `heldout` moves a part of each user's train i
 or those that the data set says.
 """
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recloss import seeds
-from recloss.data.arrays import hash_arrays, pack, unpack, write_arrays
+from recloss.data.arrays import hash_arrays, pack, write_arrays
 from recloss.data.interactions import Interactions, Split
 from recloss.data.shares import shares
 from recloss.files import ReclossError, write_json
 
 PROTOCOLS = ("published", "heldout")
-
-
-def read_sets(path: str | Path) -> dict[str, Interactions]:
-    """Return the sets of an interactions.npz by name: train, test and, if it has it, valid."""
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            names = [
-                name.removesuffix("_users") for name in arrays.files if name.endswith("_users")
-            ]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        names = ["train", "test"]  # `unpack` says what is wrong
-    found = [name for name in names if name != "n"]
-    return dict(zip(found, unpack(path, *found), strict=True))
 
 
 def split(

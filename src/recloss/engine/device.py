@@ -48,11 +48,12 @@ def _load(device: str) -> ModuleType | None:
 
 def use_threads(count: int) -> None:
     """Let PyTorch and the CPU kernels use `count` threads."""
-    torch.set_num_threads(count)
     if _load("cpu") is not None:
         import numba
 
         numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    # Last: as numba's kernels are loaded, they set the number of the OpenMP library that both use.
+    torch.set_num_threads(count)
 
 
 def keep_memory() -> None:
