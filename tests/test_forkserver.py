@@ -49,10 +49,16 @@ def run(command, **variables):
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
-def begin(command):
+def begin(command, ignored=()):
     """Start a command and return it and the process that runs it, when it trains."""
+
+    def disposed():  # whoever runs the tests may ignore signals, as nohup does
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
     mine = {child.pid for child in psutil.Process().children(recursive=True)}
-    caller = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    caller = subprocess.Popen(command, **pipes, preexec_fn=disposed)
     assert "first step done" in caller.stderr.readline()
     new = [c for c in psutil.Process().children(recursive=True) if c.pid not in mine]
     (worker,) = (child for child in new if child.pid != caller.pid)
@@ -125,6 +131,16 @@ def test_an_interrupt_ends_both(training, tmp_path, server):
     caller, worker = begin(training(tmp_path / "a", LONG))
     caller.send_signal(signal.SIGINT)
     assert caller.wait(30) == 128 + signal.SIGINT
+    wait_for(lambda: ended(worker))
+
+
+def test_a_signal_that_is_ignored_ends_neither(training, tmp_path, server):
+    caller, worker = begin(training(tmp_path / "a", LONG), [signal.SIGHUP])
+    for process in (caller, worker):
+        process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert caller.poll() is None and not ended(worker)
+    caller.terminate()
     wait_for(lambda: ended(worker))
 
 

@@ -129,6 +129,9 @@ def _run(
 ) -> None:
     """Be the process of the command, to its end."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in _FORWARDED:
+        handler = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, handler if number in asked["forwards"] else signal.SIG_IGN)
     for wanted, file in enumerate(files):
         os.dup2(file, wanted)
         os.close(file)
@@ -172,6 +175,8 @@ def submit(arguments: list[str]) -> int | None:
     """Let the server run a command; return its exit status, or None where no server does."""
     if SOCKET not in os.environ:
         return None
+    # What this process ignores, as by nohup, the other one does too.
+    forwards = [each for each in _FORWARDED if signal.getsignal(each) != signal.SIG_IGN]
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(os.environ[SOCKET])
@@ -181,13 +186,14 @@ def submit(arguments: list[str]) -> int | None:
                 "directory": os.getcwd(),
                 "environment": dict(os.environ),
                 "here": _here(),
+                "forwards": forwards,
             }
             connection.sendall(json.dumps(asked).encode() + b"\n")
             if connection.recv(1) != _ACCEPTED:
                 return None
         except OSError:
             return None
-        with _forwarding(connection) as caught:
+        with _forwarding(connection, forwards) as caught:
             status = connection.recv(1)
     if status:
         return status[0]
@@ -198,7 +204,7 @@ def submit(arguments: list[str]) -> int | None:
 
 
 @contextlib.contextmanager
-def _forwarding(connection: socket.socket) -> Iterator[list[int]]:
+def _forwarding(connection: socket.socket, numbers: list[int]) -> Iterator[list[int]]:
     """Pass signals on to the process that runs the command; yield those so far."""
     caught: list[int] = []
 
@@ -207,8 +213,8 @@ def _forwarding(connection: socket.socket) -> Iterator[list[int]]:
         with contextlib.suppress(OSError):
             connection.sendall(bytes([number]))
 
-    for each in _FORWARDED:
+    for each in numbers:
         signal.signal(each, forward)
     yield caught
-    for each in _FORWARDED:
+    for each in numbers:
         signal.signal(each, signal.SIG_DFL)
