@@ -480,7 +480,8 @@ def test_real_gowalla_from_the_mirror(mirror, tmp_path):
     small = {"losses": ["mine_plus", "infonce"], "grids": [], "device": "cpu", "linear": []}
     small |= {"inflation": {"losses": []}, "reproduce": {"names": []}, "ablations": []}
     small |= {"model_seeds": {"infonce": [0], "mine_plus": [0]}}
-    small["settings"] = {"max_epochs": 2, "negatives": 64, "learning_rate": 5.0e-3}
+    fast = {"batch_size": 4096, "negatives": 64, "learning_rate": 5.0e-2, "init_std": 0.1}
+    small["settings"] = fast | {"max_epochs": 2}
     (folder / "small.yaml").write_text(yaml.safe_dump(small))
     printed = snakemake(
         folder, "--configfile", "config/gowalla.yaml", "small.yaml", RECLOSS_MIRROR=str(mirror)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from recloss.analysis.advice import value_text
 from recloss.analysis.names import header, name_of
@@ -108,8 +108,8 @@ def _beside(
     if not spread > 0:
         return row | {"word": UNKNOWN}
     error = spread * math.sqrt(1 / len(ours) + 1 / len(theirs))
-    half = error * stats.t.ppf((1 + LEVEL) / 2, freedom)
-    p = 2 * stats.t.sf(abs(row["difference"]) / error, freedom)
+    half = error * stdtrit(freedom, (1 + LEVEL) / 2)
+    p = 2 * stdtr(freedom, -abs(row["difference"]) / error)
     return row | {"low": row["difference"] - half, "high": row["difference"] + half, "p": p}
 
 

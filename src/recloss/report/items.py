@@ -7,7 +7,7 @@ display and draw it, a caption, and a line here.
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -16,7 +16,25 @@ from recloss.analysis import summaries
 from recloss.analysis.names import header, name_of
 from recloss.analysis.results import Results, summary_names
 from recloss.experiment import published
-from recloss.report import comparisons, figures, look, tables
+from recloss.report import tables
+
+if TYPE_CHECKING:
+    from recloss.report.look import Panel
+
+
+def drawn(name: str) -> Callable[..., list["Panel"]]:
+    """Return what calls the function of that name in `figures` or `comparisons`.
+
+    Matplotlib, which these load, is not for the rules, to whom only matters what there is.
+    """
+
+    def draw(rows: pd.DataFrame, **options: Any) -> list["Panel"]:
+        from recloss.report import comparisons, figures
+
+        module = figures if hasattr(figures, name) else comparisons
+        return getattr(module, name)(rows, **options)
+
+    return draw
 
 
 class Rule(NamedTuple):
@@ -58,7 +76,7 @@ class Item(NamedTuple):
     label: str
     caption: str
     table: Callable[[pd.DataFrame], Styler] | None = None
-    figure: Callable[[pd.DataFrame], list[look.Panel]] | None = None
+    figure: Callable[[pd.DataFrame], list["Panel"]] | None = None
     rule: str = "summaries"
     keys: tuple[str, ...] = ()
 
@@ -68,18 +86,18 @@ CLAIMS, DATA, MAIN, GRIDS, DEBIASING, TRAINING = (
 )
 ITEMS = {
     "claims": Item(
-        CLAIMS, "verdicts", "claims", tables.claims_display, comparisons.claims_forest, "claims",
+        CLAIMS, "verdicts", "claims", tables.claims_display, drawn("claims_forest"), "claims",
         ("claims",),
     ),
     "advice": Item(
         MAIN, "which model to use", "advice", tables.advice_display, None, "models", ("claims",)
     ),
     "main": Item(
-        MAIN, "losses compared", "main", tables.main_display, figures.main_bars, "models",
+        MAIN, "losses compared", "main", tables.main_display, drawn("main_bars"), "models",
         ("losses", "linear", "seeds", "protocol"),
     ),
     "paper": Item(
-        MAIN, "the paper's Table 2", "paper", tables.paper_display, comparisons.paper_dumbbells
+        MAIN, "the paper's Table 2", "paper", tables.paper_display, drawn("paper_dumbbells")
     ),
     "readings": Item(
         MAIN, "readings", "readings", tables.readings_display, None, keys=("readings",)
@@ -92,16 +110,16 @@ ITEMS = {
     ),
     "bounds": Item(
         MAIN, "lower bounds", "bounds", lambda rows: tables.bounds_display(summaries.bounds(rows)),
-        comparisons.bounds,
+        drawn("bounds"),
     ),
     "recommended": Item(
         MAIN, "what is recommended", "recommended", tables.recommended_display
     ),
     "tuning": Item(
-        GRIDS, "tuning", "tuning", tables.tuning_display, figures.sensitivity, keys=("tuned",)
+        GRIDS, "tuning", "tuning", tables.tuning_display, drawn("sensitivity"), keys=("tuned",)
     ),
     "ablations": Item(
-        GRIDS, "ablations", "ablations", tables.ablations_display, figures.ablation_steps,
+        GRIDS, "ablations", "ablations", tables.ablations_display, drawn("ablation_steps"),
         keys=("ablations",),
     ),
     "debiasing": Item(
@@ -113,12 +131,12 @@ ITEMS = {
         DEBIASING, "where the condition fails", "debiasing", tables.moved_display,
         keys=("debiasing",),
     ),
-    "truth": Item(DEBIASING, "truth", "truth", tables.truth_display, comparisons.truth_bars),
+    "truth": Item(DEBIASING, "truth", "truth", tables.truth_display, drawn("truth_bars")),
     "shown": Item(
-        DEBIASING, "shown at random", "shown", tables.shown_display, comparisons.shown_gains
+        DEBIASING, "shown at random", "shown", tables.shown_display, drawn("shown_gains")
     ),
     "learning_curves": Item(
-        TRAINING, "learning curves", "learning_curves", None, figures.learning_curves, "aggregate"
+        TRAINING, "learning curves", "learning_curves", None, drawn("learning_curves"), "aggregate"
     ),
     "cost": Item(TRAINING, "cost", "cost", tables.cost_display),
     "data": Item(DATA, "data sets", "data", tables.data_display, keys=("datasets",)),
@@ -131,9 +149,9 @@ def grid_item(grid: dict[str, Any]) -> Item:
     printed = published.figures()
     printed = printed[(printed["figure"] == grid.get("figure")) & (printed["setting"] == over[0])]
     metric = printed["metric"].iloc[0] if len(printed) else "recall@20"
-    drawn = partial(figures.grid_figure, over=over, metric=metric, printed=printed)
+    draw = partial(drawn("grid_figure"), over=over, metric=metric, printed=printed)
     label = f"{' × '.join(map(header, over))} of {', '.join(map(name_of, grid['loss']))}"
-    return Item(GRIDS, label, "grid", partial(tables.grid_display, over=over), drawn)
+    return Item(GRIDS, label, "grid", partial(tables.grid_display, over=over), draw)
 
 
 def items(config: dict[str, Any]) -> dict[str, Item]:
@@ -162,6 +180,8 @@ def write(results: Results, name: str, item: Item) -> tuple[Styler | None, Path 
     if item.table is not None:
         table = tables.write(item.table(rows), results.folder / "tables" / name)
     if item.figure is not None:
+        from recloss.report import look
+
         figure = results.folder / "figures" / f"{name}.svg"
         look.save(item.figure(rows), figure)
     return table, figure
