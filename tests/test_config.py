@@ -1,12 +1,14 @@
 """The configuration: completed, refused with a path, expanded into runs."""
 
+import argparse
 import copy
+import json
 import shlex
 import warnings
 
 import pytest
 import yaml
-from conftest import REPO
+from conftest import REPO, failure
 
 from recloss.experiment import config
 from recloss.experiment.flags import add_setting_flags, as_flags, settings_from_flags
@@ -61,6 +63,39 @@ def test_numbers_given_as_text_are_numbers():
     assert full["settings"]["learning_rate"] == 1e-4
     assert full["seeds"] == [0, 1]
     assert full["grids"][0]["over"]["eps"] == [0, 0.5]
+
+
+def test_equal_numbers_are_one_value_one_path_and_one_variant():
+    settings = {"dim": 64.0, "batch_size": 1e3, "negatives": "64.0", "l2": 0.0}
+    floats = PAPER | {"seeds": [1.0], "threads": 2.0, "settings": settings}
+    floats["grids"] = [{"name": "g", "loss": "mine_plus", "over": {"lambda": [1.0, 1.5]}}]
+    floats["grids"][0] |= {"settings": {"max_epochs": 3.0}}
+    ints = copy.deepcopy(floats) | {"seeds": [1], "threads": 2}
+    ints["settings"] = {"dim": 64, "batch_size": 1000, "negatives": 64, "l2": 0}
+    ints["grids"][0] |= {"over": {"lambda": [1, 1.5]}, "settings": {"max_epochs": 3}}
+    one, other = config.load(floats), config.load(ints)
+    assert json.dumps(one) == json.dumps(other)
+    assert "train/gowalla/mf/mine_plus/lambda1_max_epochs3/seed1" in [
+        run.path for run in every_run(one)
+    ]
+    flags = as_flags({"dim": 64.0, "l2": 0.0})
+    parser = argparse.ArgumentParser()
+    add_setting_flags(parser)
+    found = settings_from_flags(parser.parse_args(shlex.split(flags)), "mine_plus")
+    assert json.dumps([found["dim"], found["l2"]]) == "[64, 0]"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), "nan", "NaN"])
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        (("settings", "l2"), "settings.l2"),
+        (("grids", 0, "over", "eps", 0), "grids[0].over.eps"),
+        (("grids", 0, "settings", "l2"), "grids[0].settings.l2"),
+    ],
+)
+def test_what_is_no_finite_number_is_refused_by_its_place(path, place, value):
+    assert failure(config.load, changed(path, value)).startswith(f"configuration: {place}")
 
 
 def test_what_is_loaded_is_left_as_it_was():
@@ -247,7 +282,7 @@ def test_a_grid_point_equal_to_the_main_table_is_the_same_run():
         if (r.dataset, r.seed) == ("gowalla", 0)
     }
     assert points[1.2, 0].path == "train/gowalla/mf/infonce_plus/base/seed0"
-    assert points[1.0, 1].path == "train/gowalla/mf/infonce_plus/eps1_lambda1.0/seed0"
+    assert points[1.0, 1].path == "train/gowalla/mf/infonce_plus/eps1_lambda1/seed0"
 
 
 def test_a_prior_is_one_value_in_a_grid_in_a_path_and_in_flags():

@@ -21,6 +21,8 @@ from recloss.experiment.schema import (
     linear_schema,
     loss_names,
     model_schema,
+    place,
+    plain,
     resolved,
     said,
     schema,
@@ -81,20 +83,27 @@ def shown_names(config: dict[str, Any]) -> list[str]:
     return [entry["name"] for entry in config["datasets"] if has_shown(entry)]
 
 
-def _parsed(node: dict[str, Any], value: Any) -> Any:
-    """Turn text into numbers where the schema wants numbers.
+def _parsed(node: dict[str, Any], value: Any, path: tuple[Any, ...] = ()) -> Any:
+    """Return a value with its numbers in one form, and text where the schema wants one as a number.
 
     `--config seeds=[0,1]` reaches us as text, and so does 1e-4 from YAML, which wants 1.0e-4.
     """
     node = resolved(node)
     if isinstance(value, list):
-        return [_parsed(node.get("items", {}), entry) for entry in value]
+        items = node.get("items", {})
+        return [_parsed(items, entry, (*path, index)) for index, entry in enumerate(value)]
     if isinstance(value, dict):
         properties, other = node.get("properties", {}), node.get("additionalProperties") or {}
-        return {key: _parsed(properties.get(key, other), entry) for key, entry in value.items()}
+        return {
+            key: _parsed(properties.get(key, other), entry, (*path, key))
+            for key, entry in value.items()
+        }
     if isinstance(value, str) and not {"integer", "number", "boolean"}.isdisjoint(types_of(node)):
         return value_of(value)
-    return value
+    try:
+        return plain(value)
+    except ValueError as error:
+        raise ReclossError(f"configuration: {place(path)}: {error}") from None
 
 
 def _with_defaults(node: dict[str, Any], value: Any) -> Any:
@@ -182,10 +191,10 @@ def _check(config: dict[str, Any]) -> None:
     for index, entry in enumerate(config["ablations"]):
         where = f"configuration: ablations[{index}]"
         _check_names(f"{where}.datasets", entry["datasets"], "data set", names)
-        for place, step in enumerate(entry["steps"]):
-            _check_names(f"{where}.steps[{place}].loss", [step["loss"]], "loss", known)
+        for number, step in enumerate(entry["steps"]):
+            _check_names(f"{where}.steps[{number}].loss", [step["loss"]], "loss", known)
             given = step["settings"]
-            _check_given(f"{where}.steps[{place}].settings", step["loss"], given, first)
+            _check_given(f"{where}.steps[{number}].settings", step["loss"], given, first)
     _check_names("configuration: model_seeds", config["model_seeds"], "loss", models)
     _check_names("configuration: inflation.losses", config["inflation"]["losses"], "loss", known)
     trained = list(dict.fromkeys(row.name for row in published_rows()))

@@ -5,6 +5,7 @@ It is the only place where keys are described and defaults stand.
 
 import functools
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def types_of(node: dict[str, Any]) -> list[str]:
     return [kinds] if isinstance(kinds, str) else kinds
 
 
-def _at(path: Any, key: str | None = None) -> str:
+def place(path: Any, key: str | None = None) -> str:
     """Write a key's path as in `datasets[0].settings.dim`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return (text + (f".{key}" if key else "")).lstrip(".") or "(top level)"
@@ -124,10 +125,10 @@ def unknown_keys(error: Any) -> list[str] | None:
 
 def explain(error: Any) -> str:
     """Say in one line which key is wrong and what it may be."""
-    where = _at(error.absolute_path)
+    where = place(error.absolute_path)
     if unknown := unknown_keys(error):
         allowed = ", ".join(resolved(error.schema)["properties"])
-        return f"{_at(error.absolute_path, unknown[0])}: unknown key; allowed: {allowed}"
+        return f"{place(error.absolute_path, unknown[0])}: unknown key; allowed: {allowed}"
     if error.validator == "enum":
         allowed = ", ".join(map(str, error.validator_value))
         return f"{where}: {error.instance!r} is not allowed; allowed: {allowed}"
@@ -208,8 +209,25 @@ def label_of(value: Any) -> Any:
 
 
 def value_of(text: str) -> Any:
-    """Return a flag's value: a JSON number or boolean, else the text itself."""
+    """Return a flag's value: what JSON makes of it, a number as `plain`; else the text itself."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return plain(json.loads(text))
+    except (ValueError, RecursionError):
         return text
+
+
+def plain(value: Any) -> Any:
+    """Return a value with every number in its one form, 64 for 64.0; dicts and lists within too.
+
+    Equal settings are then one setting, one path and one variant. NaN and infinity are a
+    `ValueError`.
+    """
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is no finite number")
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return value
