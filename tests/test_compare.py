@@ -49,6 +49,9 @@ def test_the_noise_of_other_models_judges_one_of_a_single_seed():
     ours, theirs = (pd.concat([NOISY, runs([value])]) for value in (0.1, 0.1005))
     assert words(ours, theirs)["mine"] == "agrees"
     assert words(runs([0.1]), runs([0.1005])) == {"mine": "noise unknown"}
+    # Another model's noise does not show that this one, whose own is unknown, has changed.
+    far = pd.concat([NOISY, runs([0.2])])
+    assert words(ours, far)["mine"] == "noise unknown"
 
 
 def test_without_a_true_difference_a_change_is_seldom_seen():
@@ -99,7 +102,9 @@ def test_the_page_of_a_run_beside_itself_and_beside_another(tmp_path):
     text = page.read_text()
     models = len(pd.read_csv(GOWALLA / "metrics.csv").groupby(["backbone", "loss", "variant"]))
     assert f"Gowalla: of {2 * models} values in both {2 * models} the same." in text
-    assert "0 of 11 verdicts differ." in text
+    verdicts = pd.read_csv(GOWALLA / "tables/claims.csv").groupby("claim")["verdict"].first()
+    judged = (verdicts != "not enough runs").sum()
+    assert 0 < judged < 11 and f"0 of {judged} verdicts differ." in text
     main([*call, str(GOWALLA.with_name("backbones"))])
     assert "6 changed, 6 of these with other settings" in page.read_text()
 

@@ -8,7 +8,9 @@ Student's t,
 
     t = (ours / theirs - 1) / (s sqrt(1/n1 + 1/n2)),
 
-with the degrees of freedom of s; p-values are corrected for the number of models by Holm.
+with the degrees of freedom of s; p-values are corrected for the number of models by Holm. Of a
+model that has one seed on both sides, what lies within that noise agrees; what lies beyond it may
+be the model's own noise, which is unknown.
 """
 
 import math
@@ -22,6 +24,7 @@ from scipy.special import stdtr, stdtrit
 from recloss.analysis.advice import value_text
 from recloss.analysis.names import header, name_of
 from recloss.analysis.stats import LEVEL, holm
+from recloss.analysis.verdicts import TOO_FEW
 from recloss.experiment.runs import DETERMINISTIC
 from recloss.files import ReclossError
 
@@ -66,7 +69,10 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     known = table["p"].notna()
     table.loc[known, "p"] = holm(table.loc[known, "p"].tolist())
-    decided = pd.Series(np.where(table["p"] < 1 - LEVEL, CHANGED, AGREES), table.index)
+    # The noise of other models does not vouch for a change of one whose own nobody has seen.
+    own = (table[["seeds", "their_seeds"]] > 1).any(axis=1)
+    beyond = np.where(own, CHANGED, UNKNOWN)
+    decided = pd.Series(np.where(table["p"] < 1 - LEVEL, beyond, AGREES), table.index)
     return table.assign(word=table["word"].astype(object).fillna(decided))
 
 
@@ -133,7 +139,7 @@ def verdicts(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["claim", "dataset", "backbone"]
     sides = [
-        frame.groupby(keys, sort=False)["verdict"].first().rename(name)
+        frame[frame["verdict"] != TOO_FEW].groupby(keys, sort=False)["verdict"].first().rename(name)
         for frame, name in ((ours, "ours"), (theirs, "theirs"))
     ]
     return pd.concat(sides, axis=1, join="inner").reset_index()
