@@ -150,8 +150,9 @@ def said(table: pd.DataFrame, claims: pd.DataFrame, alone: tuple[int, int]) -> l
     sentences = []
     for dataset, rows in table.groupby("dataset", sort=False):
         words = rows["word"].value_counts()
+        plural = {AGREES: "agree", UNKNOWN: "beyond a noise that is unknown"}
         order = (SAME, AGREES, CHANGED, UNKNOWN, OTHER)
-        counts = ", ".join(f"{words[word]} {word}" for word in order if word in words)
+        counts = ", ".join(f"{words[w]} {plural.get(w, w)}" for w in order if w in words)
         others = int(((rows["word"] == CHANGED) & (rows["settings"] != "")).sum())
         why = f", {others} of these with other settings" if others else ""
         sentences.append(f"{name_of(dataset)}: of {len(rows)} values in both {counts}{why}.")
