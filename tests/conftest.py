@@ -25,6 +25,18 @@ if DEVICE.type == "cpu":  # Triton's kernels run in its interpreter, on CPU tens
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+# Whole workflows, minutes of them: by which of two workers begin.
+LONG = ("test_workflow",), ("test_docs", "test_slurm", "test_own", "test_bench", "test_shown")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have either of two workers begin with its share of the long tests: none is the last."""
+    one, other = ([item for item in items if item.path.stem in files] for files in LONG)
+    rest = [item for item in items if item not in {*one, *other}]
+    half = max(0, len(items) // 2 - len(one))
+    items[:] = [*one, *rest[:half], *other, *rest[half:]]
+
+
 def missing(what: str) -> None:
     """Skip a test for want of something optional; in CI, where all must be there, fail."""
     if os.environ.get("CI") == "true":
