@@ -147,6 +147,43 @@ def write_run(out: Path, run: Run, manifest: dict[str, Any], parts: Split, vecto
     record.write_run(out, metrics, history, users, values, tables)
 
 
+def fill(config: dict[str, Any], results: Path, users: int) -> int:
+    """Write the files of every run of a completed configuration and return their number.
+
+    users: of a data set.
+    """
+    of_split, certified = {}, certificates(config) if certifies(config) else []
+    for entry in config["datasets"]:
+        folder = results / "data" / entry["name"]
+        write_data(config, entry, folder, users)
+        rows = ({"dataset": entry["name"]} | row for row in certified)
+        with contextlib.redirect_stderr(io.StringIO()):  # it says every row
+            write_rows(folder / "certificates.csv", rows)
+        for protocol in PROTOCOLS:
+            of_split[entry["name"], protocol] = (
+                json.loads((folder / protocol / "split.json").read_text()),
+                load_split(folder / protocol / "split.npz"),
+            )
+    judged = {run.path for run in judged_runs(config)}
+    runs = [*control_runs(config), *every_run(config)]
+    for run in runs:
+        protocol = "heldout" if run.stage == "heldout" else config["protocol"]
+        parts = of_split[run.dataset, protocol]
+        write_run(results / run.path, run, *parts, vectors=run.path in judged)
+    return len(runs)
+
+
+def judged_runs(config: dict[str, Any]) -> list[Run]:
+    """Return the runs whose vectors are asked for."""
+    shown, seed = configuration.shown_names(config), config["seeds"][0]
+    return [
+        run
+        for run in main_runs(config)
+        if run.backbone in (config["backbones"][0], LINEAR) and "dim" in run.settings
+        if run.seed == seed or run.dataset in shown
+    ]
+
+
 def main() -> None:
     """Fill results/<run>."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -157,32 +194,7 @@ def main() -> None:
     results = Path("results", config["run"])
     if results.exists():
         sys.exit(f"error: {results} is there; real runs may be in it: move it away")
-    of_split, certified = {}, certificates(config) if certifies(config) else []
-    for entry in config["datasets"]:
-        folder = results / "data" / entry["name"]
-        write_data(config, entry, folder, arguments.users)
-        rows = ({"dataset": entry["name"]} | row for row in certified)
-        with contextlib.redirect_stderr(io.StringIO()):  # it says every row
-            write_rows(folder / "certificates.csv", rows)
-        for protocol in PROTOCOLS:
-            of_split[entry["name"], protocol] = (
-                json.loads((folder / protocol / "split.json").read_text()),
-                load_split(folder / protocol / "split.npz"),
-            )
-    shown, seed = configuration.shown_names(config), config["seeds"][0]
-    judged = {
-        run.path
-        for run in main_runs(config)
-        if run.backbone in (config["backbones"][0], LINEAR) and "dim" in run.settings
-        if run.seed == seed or run.dataset in shown
-    }
-    runs = [*control_runs(config), *every_run(config)]
-    for run in runs:
-        protocol = "heldout" if run.stage == "heldout" else config["protocol"]
-        write_run(
-            results / run.path, run, *of_split[run.dataset, protocol], vectors=run.path in judged
-        )
-    print(f"{len(runs)} runs in {results}")
+    print(f"{fill(config, results, arguments.users)} runs in {results}")
 
 
 if __name__ == "__main__":

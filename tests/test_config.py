@@ -65,6 +65,19 @@ def test_numbers_given_as_text_are_numbers():
     assert full["grids"][0]["over"]["eps"] == [0, 0.5]
 
 
+def test_a_bare_name_is_a_data_set():
+    named = [{"name": "gowalla"}, {"name": "yelp2018"}]
+    full = config.load(PAPER | {"datasets": ["gowalla", "yelp2018"]})
+    assert full == config.load(PAPER | {"datasets": named})
+    message = failure(config.load, PAPER | {"datasets": ["gowala"]})
+    assert message.startswith("configuration: datasets[0].name: no published data set 'gowala'")
+
+
+def test_an_experiment_without_any_model_is_refused():
+    nothing = {"losses": [], "linear": [], "controls": []}
+    assert "nothing to show" in failure(config.load, PAPER | nothing)
+
+
 def test_equal_numbers_are_one_value_one_path_and_one_variant():
     settings = {"dim": 64.0, "batch_size": 1e3, "negatives": "64.0", "l2": 0.0}
     floats = PAPER | {"seeds": [1.0], "threads": 2.0, "settings": settings}

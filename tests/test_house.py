@@ -57,6 +57,26 @@ def test_files_have_the_length_of_one_thing():
             assert len(path.read_text().splitlines()) <= 400, path
 
 
+def unsaid_encodings(path):
+    """Yield the lines at which a file opens text in whatever encoding the locale has."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        of = node.func
+        name = of.attr if isinstance(of, ast.Attribute) else getattr(of, "id", "")
+        words = [word.value for word in node.args if isinstance(word, ast.Constant)]
+        methods = name in ("read_text", "write_text") and isinstance(of, ast.Attribute)
+        opens = name == "open" and not any("b" in str(word) for word in words)
+        said = "encoding" in {word.arg for word in node.keywords} or "utf-8" in words
+        if (methods or opens) and not said:
+            yield node.lineno
+
+
+def test_text_is_utf_8_whatever_the_locale():
+    files = [*MODULES.values(), *(REPO / "workflow" / "scripts").glob("*.py")]
+    assert not {path.name: lines for path in files if (lines := [*unsaid_encodings(path)])}
+
+
 def python(*arguments):
     command = [sys.executable, *map(str, arguments)]
     # Triton's interpreter, which other tests ask for, loads pandas and more.

@@ -481,7 +481,7 @@ def test_real_gowalla_from_the_mirror(mirror, tmp_path):
     small |= {"inflation": {"losses": []}, "reproduce": {"names": []}, "ablations": []}
     small |= {"model_seeds": {"infonce": [0], "mine_plus": [0]}}
     fast = {"batch_size": 4096, "negatives": 64, "learning_rate": 5.0e-2, "init_std": 0.1}
-    small["settings"] = fast | {"max_epochs": 2}
+    small |= {"settings": fast | {"max_epochs": 2}, "threads": 1}
     (folder / "small.yaml").write_text(yaml.safe_dump(small))
     printed = snakemake(
         folder, "--configfile", "config/gowalla.yaml", "small.yaml", RECLOSS_MIRROR=str(mirror)

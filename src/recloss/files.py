@@ -30,4 +30,4 @@ def atomic(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON, atomically; NaN is refused because JSON has none."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -35,7 +35,7 @@ rule aggregate:
         "../../envs/recloss.yaml"
     params:
         code=rendering("scripts/aggregate.py"),
-        experiments=experiments(),
+        experiments=runs.experiments(config),
     script:
         "../scripts/aggregate.py"
 

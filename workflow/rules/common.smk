@@ -167,7 +167,7 @@ def truth_flag(wildcards, input):
 
 def training_memory(wildcards, input):
     """Memory of a job that trains a loss or a linear model, in MB."""
-    with open(input.manifest) as file:
+    with open(input.manifest, encoding="utf-8") as file:
         manifest = json.load(file)
     run = training_run(wildcards)
     return memory.memory_mb(manifest, run.loss, run.settings, run.backbone)
@@ -246,7 +246,7 @@ def debiasing_rows():
     certified = dataset_names() if runs.certifies(config) else []
     return [
         *collect(rules.certify.output, dataset=certified),
-        *collect(rules.truth.output, dataset=simulated_names()),
+        *collect(rules.truth.output, dataset=runs.truth_names(config)),
     ]
 
 
@@ -384,24 +384,6 @@ def folder_hash(folder):
     return digest.hexdigest()
 
 
-def experiments():
-    """The experiments each run belongs to: joined by spaces."""
-    parts = {
-        "main": runs.main_runs(config),
-        "control": runs.control_runs(config),
-        "inflation": runs.inflation_runs(config),
-        "readings": runs.reading_runs(config),
-        "ablations": runs.ablation_runs(config),
-        "reproduce": runs.reproduction_runs(config),
-    }
-    parts |= {f"grid:{g['name']}": runs.grid_runs(config, g) for g in config["grids"]}
-    member = {}
-    for name, found in parts.items():
-        for run in found:
-            member.setdefault(run.path, []).append(name)
-    return {path: " ".join(dict.fromkeys(names)) for path, names in member.items()}
-
-
 def start():
     """Print the plan, and have a process ready that the jobs are forked from; unless nothing is trained."""
     if {"bench", "publish", "published_report"}.intersection(sys.argv):
@@ -441,7 +423,7 @@ def print_findings():
 
 
 def csv_rows(path):
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

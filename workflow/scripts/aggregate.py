@@ -6,7 +6,7 @@ from pathlib import Path
 from recloss.analysis.summaries import tidy
 from recloss.files import atomic
 
-sys.stderr = open(snakemake.log[0], "w", buffering=1)
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
 results = Path(snakemake.output.metrics).parent
 metrics, history = tidy(snakemake.params.experiments, results)
 for frame, path in ((metrics, snakemake.output.metrics), (history, snakemake.output.history)):

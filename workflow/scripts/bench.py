@@ -10,9 +10,9 @@ from benchmarks.page import render_bench, summary
 from recloss.files import atomic, write_json
 from recloss.report import figures, look
 
-sys.stderr = open(snakemake.log[0], "w", buffering=1)
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
 parts = {
-    Path(path).stem: json.loads(Path(path).read_text())
+    Path(path).stem: json.loads(Path(path).read_text("utf-8"))
     for path in [*snakemake.input.parts, *snakemake.input.peers]
 }
 ratios = summary(parts)

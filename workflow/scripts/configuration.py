@@ -6,7 +6,7 @@ import yaml
 
 from recloss.files import atomic
 
-sys.stderr = open(snakemake.log[0], "w", buffering=1)
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
 with atomic(snakemake.output[0]) as temporary:
     text = yaml.safe_dump(snakemake.params.config, sort_keys=False, width=100, allow_unicode=True)
     temporary.write_text(text, encoding="utf-8")

@@ -8,7 +8,7 @@ from recloss.analysis.results import Results, write_tables
 from recloss.analysis.stats import summarise
 from recloss.analysis.summaries import CUTOFFS, part_of
 
-sys.stderr = open(snakemake.log[0], "w", buffering=1)
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
 config = snakemake.params.config
 results = Results(Path(snakemake.input.metrics).parent, config)
 compared = part_of(results.metrics, "main", "control")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recloss.experiment.restore import FILES
 
-sys.stderr = open(snakemake.log[0], "w", buffering=1)
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
 published = Path(snakemake.output.config).parent
 results = Path(snakemake.input.metrics).parent
 for folder in ("tables", "runs", "data", "seconds"):

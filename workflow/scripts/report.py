@@ -6,7 +6,7 @@ from pathlib import Path
 from recloss.files import atomic
 from recloss.report.page import render
 
-sys.stderr = open(snakemake.log[0], "w", buffering=1)
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
 template = Path(snakemake.scriptdir).resolve().parents[1] / "report"
 html = render(Path(snakemake.output[0]).parent, template)
 with atomic(snakemake.output[0]) as temporary:

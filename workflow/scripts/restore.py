@@ -6,10 +6,10 @@ from pathlib import Path
 
 from recloss.experiment.restore import restore
 
-sys.stderr = open(snakemake.log[0], "w", buffering=1)
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
 hashes = {}
 for manifest in map(Path, snakemake.input):
-    text = json.loads(manifest.read_text())
+    text = json.loads(manifest.read_text("utf-8"))
     hashes[text["dataset"], text["protocol"]] = text["data_hash"]
 runs = {}
 for path, run in snakemake.params.runs.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recloss.analysis.results import Results, summary, write_tables
 
-sys.stderr = open(snakemake.log[0], "w", buffering=1)
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
 results = Results(Path(snakemake.input.metrics).parent, snakemake.params.config)
 made = {path: partial(summary, results, Path(path).stem) for path in snakemake.output.tables}
 write_tables(made, snakemake.output.seconds)

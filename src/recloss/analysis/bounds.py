@@ -119,7 +119,7 @@ def rows(run: Path, train: Interactions, pairs: int = PAIRS, seed: int = 0) -> l
     gap: how far the loss lies on the right side of it; above Eq. 11: where a lower bound is claimed
     beside that of Eq. 11, at how many pairs it is the higher of the two, which is the tighter.
     """
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
     pos, neg = sampled_pairs(run, metrics["settings"], train, pairs, seed)
     values = evaluate(pos, neg)
     found = []

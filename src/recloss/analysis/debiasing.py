@@ -75,7 +75,7 @@ def certify(
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write rows of `row` with their data set as CSV."""
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for entry in rows:

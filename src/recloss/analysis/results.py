@@ -13,7 +13,7 @@ import yaml
 from recloss.analysis import gains, reproduction, summaries
 from recloss.experiment import published
 from recloss.experiment.config import shown_names
-from recloss.experiment.runs import certifies, inflation_runs
+from recloss.experiment.runs import certifies, inflation_runs, truth_names
 from recloss.files import atomic, write_json
 
 
@@ -43,11 +43,6 @@ class Results:
         return pd.read_csv(self.folder / "tables" / f"{name}.csv", dtype={"passed": str})
 
     @property
-    def simulated(self) -> list[str]:
-        """The names of the data sets whose truth is known."""
-        return [d["name"] for d in self.config["datasets"] if "simulate" in d]
-
-    @property
     def datasets(self) -> list[str]:
         """The names of the data sets."""
         return [d["name"] for d in self.config["datasets"]]
@@ -55,7 +50,7 @@ class Results:
     def manifests(self) -> list[dict[str, Any]]:
         """Return the manifest of each data set's split."""
         folders = (self.folder / "data" / name / self.config["protocol"] for name in self.datasets)
-        return [json.loads((folder / "split.json").read_text()) for folder in folders]
+        return [json.loads((folder / "split.json").read_text("utf-8")) for folder in folders]
 
     def bounds(self) -> pd.DataFrame:
         """Return the bounds at trained vectors (`bounds.rows`) of every data set, or nothing."""
@@ -64,7 +59,10 @@ class Results:
     def debiasing(self) -> pd.DataFrame:
         """Return certificates and what the truth says (`certificates.row`), or nothing."""
         certified = self.datasets if certifies(self.config) else []
-        parts = [self._rows("certificates", certified), self._rows("truth", self.simulated)]
+        parts = [
+            self._rows("certificates", certified),
+            self._rows("truth", truth_names(self.config)),
+        ]
         return pd.concat(parts, ignore_index=True)
 
     def shown(self) -> pd.DataFrame:
@@ -98,8 +96,8 @@ SUMMARIES: dict[str, Callable[[Results], pd.DataFrame]] = {
 def summary_names(config: dict[str, Any]) -> list[str]:
     """Return the names of the summaries that an experiment has, grids first."""
     names = {dataset["name"] for dataset in config["datasets"]}
-    simulated = any("simulate" in dataset for dataset in config["datasets"])
-    debiased = certifies(config) or simulated
+    true = bool(truth_names(config))
+    debiased = certifies(config) or true
     wanted = {
         "tuning": bool(config["tuned"]["datasets"]),
         "bounds": bool(config["losses"]),
@@ -110,7 +108,7 @@ def summary_names(config: dict[str, Any]) -> list[str]:
         "ablations": bool(config["ablations"]),
         "debiasing": debiased,
         "moved": debiased,
-        "truth": simulated,
+        "truth": true,
         "shown": bool(shown_names(config)),
     }
     grids = [f"grid_{grid['name']}" for grid in config["grids"]]

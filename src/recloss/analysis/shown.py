@@ -86,7 +86,7 @@ def scores_of_pairs(
 
 def judge(run: Path, split: Split, shown: Interactions) -> pd.DataFrame:
     """Return a row per user with shown items: what run it is (`RUN`), user, auc, ndcg@5."""
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
     scores = scores_of_pairs(run, metrics, split, shown)
     rows = per_user(shown, liked_of(shown, split.test), scores)
     for position, key in enumerate(RUN):

@@ -29,7 +29,7 @@ def tidy_row(path: str, experiments: str, record: dict[str, Any]) -> dict[str, A
 
 def tidy(runs: dict[str, str], results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return metrics.csv and history.csv of runs given as {path: experiments}."""
-    records = [json.loads((results / path / "metrics.json").read_text()) for path in runs]
+    records = [json.loads((results / path / "metrics.json").read_text("utf-8")) for path in runs]
     rows = [tidy_row(*run, record) for run, record in zip(runs.items(), records, strict=True)]
     histories = [pd.read_csv(results / path / "history.csv") for path in runs]
     lengths, history = list(map(len, histories)), pd.concat(histories, ignore_index=True)

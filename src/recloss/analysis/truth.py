@@ -72,7 +72,7 @@ def judge(run: Path, split: Split, liked: Tensor) -> Iterator[dict[str, Any]]:
 
     liked: bool (U, I), the truth. What was observed for training is not ranked.
     """
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
     train, loss = split.train, metrics["loss"]
     cosine = metrics["settings"].get("score") == "cosine"
     scores = ranked = scores_of(run, metrics, train, cosine)

@@ -19,7 +19,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Evaluate the bounds."""
     train = load_split(arguments.data).train
     found = [row for folder in arguments.runs for row in rows(folder, train)]
-    with atomic(arguments.out) as temporary, temporary.open("w", newline="") as file:
+    with (
+        atomic(arguments.out) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.DictWriter(file, list(found[0]))
         writer.writeheader()
         writer.writerows(found)

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Certify the models given."""
     a = arguments
     use_threads(a.threads)
-    split, dataset = load_split(a.data), json.loads(a.manifest.read_text())["dataset"]
+    split, dataset = load_split(a.data), json.loads(a.manifest.read_text("utf-8"))["dataset"]
     ials = reg = None
     if a.ials is not None:
         settings = default_settings("ials") | json.loads(a.ials)

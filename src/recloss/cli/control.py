@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Rank, evaluate, record."""
     a = arguments
     use_threads(a.threads)
-    manifest, split = json.loads(a.manifest.read_text()), load_split(a.data)
+    manifest, split = json.loads(a.manifest.read_text("utf-8")), load_split(a.data)
     started, cpu = time.monotonic(), torch.device("cpu")
     scores = CONTROLS[a.control](split, a.seed)
     ranking = on_test(split, cpu)

@@ -16,6 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the pages."""
     for page in arguments.pages:
-        text = write(page.read_text(encoding="utf-8"), arguments.published)
+        text = write(page.read_text("utf-8"), arguments.published)
         with atomic(page) as temporary:
             temporary.write_text(text, encoding="utf-8")

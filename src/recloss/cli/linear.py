@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     from recloss.models import linear
 
     use_threads(a.threads)
-    split, manifest = load_split(a.data), json.loads(a.manifest.read_text())
+    split, manifest = load_split(a.data), json.loads(a.manifest.read_text("utf-8"))
     device = linear.device_for(a.model, a.device, split.train.n_items)
     started = time.monotonic()
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         others, why = of_this_machine(found, given)
         said += why
         with atomic(file) as temporary:
-            temporary.write_text(text_of(a.data, entry, others))
+            temporary.write_text(text_of(a.data, entry, others), encoding="utf-8")
     for line in (*understood(entry, found, validation), *(f"  {line}" for line in said)):
         print(line, file=sys.stderr)
     print(file)
@@ -64,7 +64,7 @@ def _given(files: list[Path]) -> dict:
     found: dict = {}
     for file in files:
         try:
-            found |= yaml.safe_load(file.read_text()) or {}
+            found |= yaml.safe_load(file.read_text("utf-8")) or {}
         except (yaml.YAMLError, TypeError):
             raise ReclossError(f"{file}: no YAML of keys and values; mend it") from None
     if len(found.get("datasets", [{}])) != 1:

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
     a = arguments
     sets = read_sets(a.data)
     try:
-        manifest = json.loads(a.manifest.read_text())
+        manifest = json.loads(a.manifest.read_text("utf-8"))
     except (OSError, ValueError):
         raise ReclossError(f"{a.manifest}: no JSON to read; run recloss prepare") from None
     if manifest.get("data_hash") != hash_arrays(pack(**sets)):

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     if settings["deterministic"]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
         torch.use_deterministic_algorithms(True)
-    manifest = json.loads(arguments.manifest.read_text())
+    manifest = json.loads(arguments.manifest.read_text("utf-8"))
     label = f"{manifest['dataset']} {arguments.backbone} {arguments.loss} {arguments.variant} "
     label += f"seed{arguments.seed}"
     identity = record.identity(

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Judge the runs."""
     a = arguments
-    split, dataset = load_split(a.data), json.loads(a.manifest.read_text())["dataset"]
+    split, dataset = load_split(a.data), json.loads(a.manifest.read_text("utf-8"))["dataset"]
     liked = torch.from_numpy(read_truth(a.truth, split.train.n_items))
     rows = (entry for folder in a.runs for entry in judge(folder, split, liked))
     write_rows(a.out, ({"dataset": dataset} | entry for entry in rows))

@@ -31,7 +31,7 @@ class Source(NamedTuple):
 
 def table() -> list[Source]:
     """Return the published files: of each data set first what is trained on, then the test."""
-    text = importlib.resources.files("recloss.data").joinpath("sources.csv").read_text()
+    text = importlib.resources.files("recloss.data").joinpath("sources.csv").read_text("utf-8")
     counts = ("users", "items", "interactions")
     rows = csv.DictReader(text.splitlines())
     return [Source(**row | {name: int(row[name]) for name in counts}) for row in rows]

@@ -25,7 +25,7 @@ def _file_of(module: str) -> Path | None:
 
 def _source(path: Path) -> str:
     """Return the Python of a module, a script or a notebook."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text("utf-8")
     if path.suffix != ".ipynb":
         return text
     cells = (cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")

@@ -43,6 +43,8 @@ def load(raw: dict[str, Any]) -> dict[str, Any]:
     Raises `ReclossError` with the path of the offending key and what it may be.
     """
     raw = _parsed(schema(), raw)
+    if isinstance(raw.get("datasets"), list):  # a bare name is an entry that has nothing else
+        raw["datasets"] = [{"name": d} if isinstance(d, str) else d for d in raw["datasets"]]
     validator = jsonschema.Draft202012Validator(schema())
     errors = [error for error in validator.iter_errors(raw) if unknown_keys(error) != []]
     if errors:
@@ -155,6 +157,8 @@ def _check(config: dict[str, Any]) -> None:
                 f"{where}.name: no published data set {name!r} (known: {', '.join(public)}); "
                 "add `path: FOLDER` for a data set of your own"
             )
+    if not (config["losses"] or config["linear"] or config["controls"]):
+        raise ReclossError("configuration: no losses, linear or controls: there is nothing to show")
     if config["run"] in ("published", "bench"):
         raise ReclossError(
             f"configuration: run: results/{config['run']} is taken; name it otherwise"

@@ -151,7 +151,7 @@ def text_of(path: Path, entry: dict[str, Any], others: dict[str, Any]) -> str:
 def entry_in(file: Path, path: Path) -> dict[str, Any]:
     """Return the data set's entry of a configuration that is there already, of the same `path`."""
     try:
-        (entry,) = yaml.safe_load(file.read_text())["datasets"]
+        (entry,) = yaml.safe_load(file.read_text("utf-8"))["datasets"]
         there = entry["path"]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         raise ReclossError(f"{file}: not one of `recloss own`; delete it, or give --name") from None

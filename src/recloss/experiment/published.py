@@ -23,11 +23,15 @@ def text() -> str:
 
 
 def _text(name: str) -> str:
-    return importlib.resources.files("recloss.experiment").joinpath(name).read_text()
+    return importlib.resources.files("recloss.experiment").joinpath(name).read_text("utf-8")
 
 
 def _read(name: str) -> pd.DataFrame:
-    with importlib.resources.files("recloss.experiment").joinpath(name).open() as file:
+    with (
+        importlib.resources.files("recloss.experiment")
+        .joinpath(name)
+        .open(encoding="utf-8") as file
+    ):
         return pd.read_csv(file)
 
 

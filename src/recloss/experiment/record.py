@@ -50,7 +50,7 @@ def _gpu_name() -> str:
 def _cpu_name() -> str:
     name = platform.processor() or platform.machine()
     if sys.platform == "linux":
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
     return f"{name}, {os.cpu_count()} cores"
 
@@ -133,7 +133,7 @@ def write_run(
         write_arrays(out / "vectors.npz", dict(zip(("users", "items"), vectors, strict=True)))
     kept = {name: values[name] for name in ("recall@20", "ndcg@20")}
     write_arrays(out / "per_user.npz", {"users": users} | kept)
-    with atomic(out / "history.csv") as path, path.open("w", newline="") as file:
+    with atomic(out / "history.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()
         writer.writerows(history)

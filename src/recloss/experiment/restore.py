@@ -27,7 +27,7 @@ def restore(
         source, target = published / "runs" / path, results / path
         if (target / "metrics.json").exists() or not (source / "metrics.json").exists():
             continue
-        record = json.loads((source / "metrics.json").read_text())
+        record = json.loads((source / "metrics.json").read_text("utf-8"))
         if any(record[key] != json.loads(json.dumps(value)) for key, value in wanted.items()):
             other.append(path)
             continue

@@ -129,6 +129,12 @@ def certifies(config: dict[str, Any]) -> bool:
     return bool(config["linear"] and (config["debiasing"]["c"] or config["debiasing"]["tau"]))
 
 
+def truth_names(config: dict[str, Any]) -> list[str]:
+    """Return the simulated data sets, by whose truth the models, if there are any, are judged."""
+    models = config["losses"] or config["linear"]
+    return [d["name"] for d in config["datasets"] if "simulate" in d and models]
+
+
 def grid_runs(config: dict[str, Any], grid: dict[str, Any]) -> Iterator[Run]:
     """Yield the runs of a grid; a point equal to the main table's settings is that very run."""
     sides = (grid["datasets"], grid["backbones"], grid["loss"])
@@ -227,3 +233,21 @@ def every_run(config: dict[str, Any]) -> list[Run]:
         reproduction_runs(config),
     )
     return list(dict.fromkeys(itertools.chain(main_runs(config), *grids, *others)))
+
+
+def experiments(config: dict[str, Any]) -> dict[str, str]:
+    """Return by the path of every run the experiments that ask for it, joined by spaces."""
+    parts = {
+        "main": main_runs(config),
+        "control": control_runs(config),
+        "inflation": inflation_runs(config),
+        "readings": reading_runs(config),
+        "ablations": ablation_runs(config),
+        "reproduce": reproduction_runs(config),
+    }
+    parts |= {f"grid:{grid['name']}": grid_runs(config, grid) for grid in config["grids"]}
+    member: dict[str, list[str]] = {}
+    for name, found in parts.items():
+        for run in found:
+            member.setdefault(run.path, []).append(name)
+    return {path: " ".join(dict.fromkeys(names)) for path, names in member.items()}

@@ -26,7 +26,7 @@ CONTROL = "control"
 @functools.cache
 def schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of the configuration."""
-    return yaml.load(Path(__file__).with_name("schema.yaml").read_text(), _LOADER)
+    return yaml.load(Path(__file__).with_name("schema.yaml").read_text("utf-8"), _LOADER)
 
 
 def resolved(node: dict[str, Any]) -> dict[str, Any]:

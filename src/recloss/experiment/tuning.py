@@ -38,7 +38,7 @@ def tuned(runs: list[Path]) -> dict[str, Any]:
     seconds: dict[tuple[str, str], float] = {}
     made_with: dict[str, set[str]] = {"commit": set(), "hardware": set(), "metric": set()}
     for run in runs:
-        record = json.loads((run / "metrics.json").read_text())
+        record = json.loads((run / "metrics.json").read_text("utf-8"))
         if record["protocol"] != "heldout":
             raise ReclossError(f"{run}: a trial of protocol {record['protocol']}; tune on heldout")
         metric = record["settings"].get("monitor", "recall@20")

@@ -84,7 +84,7 @@ def finished(folder: Path, data: Path | None = None) -> Finished:
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ReclossError(f"{path}: {error.strerror}; {remedy}") from None
     except ValueError:

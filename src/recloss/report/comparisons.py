@@ -98,12 +98,15 @@ def _dumbbells(axis: Axes, rows: pd.DataFrame, metric: str) -> None:
 def truth_bars(table: pd.DataFrame) -> list[Panel]:
     """Draw true NDCG@20 and the bias of the negative term of each data set, a row per model.
 
-    table: the result of `summaries.truth`. Bias as dots, plain and debiased, joined by a line.
+    table: the result of `summaries.truth`. Bias as dots, plain and debiased, joined by a line;
+    where a loss with a negative term was trained.
     """
-    panels = []
+    panels, parts = [], {"against the truth": _true}
+    if "bias, plain" in table:
+        parts["bias of the negative term"] = _bias
     for dataset, rows in table.groupby("dataset", sort=False):
         rows, height = rows.sort_values("true ndcg@20"), 1.3 + 0.27 * len(rows)
-        for title, draw in (("against the truth", _true), ("bias of the negative term", _bias)):
+        for title, draw in parts.items():
             panels.append(Panel(f"{name_of(dataset)}: {title}", partial(draw, rows=rows), height))
     return panels
 

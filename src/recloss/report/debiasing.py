@@ -20,6 +20,8 @@ def verdicts(rows: pd.DataFrame) -> list[dict[str, Any]]:
     statements and the second form: how many certificates there are, and which failed.
     """
     table = certificates(rows)
+    if table.empty:
+        return []
     table[["statement", "measure"]] = table["certificate"].str.partition(": ")[[0, 2]]
     found = []
     for (dataset, model), part in table.groupby(["dataset", "model"], sort=False):

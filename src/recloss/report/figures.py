@@ -73,15 +73,16 @@ def main_bars(table: pd.DataFrame) -> list[Panel]:
 
 def _bars(axis: Axes, rows: pd.DataFrame, metric: str) -> None:
     rows = rows.sort_values(metric)
-    ends = rows[[f"{metric} low", f"{metric} high"]].to_numpy().T
+    # Of a single test user there is no interval.
+    ends = [rows[f"{metric} {end}"].fillna(rows[metric]).to_numpy() for end in ("low", "high")]
     for y, row in enumerate(rows.to_dict("records")):
         style = look.bar_style(row["loss"], row["backbone"])
         axis.barh(y, row[metric], height=0.72, linewidth=0, **style)
         place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
-        axis.annotate(f"{row[metric]:.4f}", (row[f"{metric} high"], y), **place)
+        axis.annotate(f"{row[metric]:.4f}", (ends[1][y], y), **place)
     axis.hlines(range(len(rows)), *ends, color=INK, linewidth=1)
     axis.set_yticks(range(len(rows)), of_models(rows)["loss"])
-    axis.set_xlim(0, ends[1].max() * 1.2)
+    axis.set_xlim(0, ends[1].max() * 1.2 or 1)
     axis.set_xlabel(f"{header(metric)}, 95 % interval over users")
     axis.tick_params(axis="y", length=0)
     families = [family_of(*model) for model in models_of(rows)]

@@ -64,7 +64,7 @@ class Exhibits:
         folder = report.folder / "seconds"
         self.seconds: dict[str, float] = {}
         for path in sorted(folder.glob("*.json")):
-            self.seconds |= json.loads(path.read_text())
+            self.seconds |= json.loads(path.read_text("utf-8"))
 
     def table(self, name: str, display: Styler | None = None) -> Markup:
         """Return an item's table, or a display of that name."""
@@ -166,5 +166,5 @@ def environment(template: Path | Sequence[Path]) -> jinja2.Environment:
 
 def _svg(path: str | Path) -> str:
     """Return the <svg> element of a file, without the XML head that HTML does not allow."""
-    text = Path(path).read_text(encoding="utf-8")
+    text = Path(path).read_text("utf-8")
     return text[text.index("<svg") :]

@@ -146,7 +146,8 @@ def debiasing(report: Report) -> Data:
     if "debiasing" not in report.items:
         return None
     rows = report.table("debiasing")
-    found = {"verdicts": checks.verdicts(rows), "furthest": checks.furthest(rows)}
+    verdicts = checks.verdicts(rows)
+    found = {"verdicts": verdicts, "furthest": checks.furthest(rows) if verdicts else []}
     return found | {"twins": checks.twins(report.table("truth")) if "truth" in report.items else []}
 
 

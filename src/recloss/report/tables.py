@@ -56,7 +56,8 @@ def main_display(table: pd.DataFrame) -> Styler:
                 loss: _with_spread(row[metric], row[f"{metric} sd"])
                 for loss, row in rows.iterrows()
             }
-            best[dataset, metric] = rows.loc[rows["kind"] != "control", metric].idxmax()
+            trained = rows.loc[rows["kind"] != "control", metric]
+            best[dataset, metric] = trained.idxmax() if len(trained) else ""
             tied[dataset, metric] = set(rows.index[rows[f"{metric} tied"]])
     frame = pd.DataFrame(cells, index=losses).fillna("")
 
