@@ -38,7 +38,7 @@ from recloss.engine.ranking import METRICS, means
 from recloss.experiment import config as configuration
 from recloss.experiment import record
 from recloss.experiment.code import code_hash
-from recloss.experiment.runs import Run, certifies, control_runs, every_run, main_runs
+from recloss.experiment.runs import Run, certifies, control_runs, every_run, first_backbone_runs
 from recloss.experiment.schema import CONTROL, LINEAR, default_settings, simulation_defaults
 
 EPOCHS = 40  # at most, whatever the settings say: a history of a hundred rows is none of a scale
@@ -178,9 +178,8 @@ def judged_runs(config: dict[str, Any]) -> list[Run]:
     shown, seed = configuration.shown_names(config), config["seeds"][0]
     return [
         run
-        for run in main_runs(config)
-        if run.backbone in (config["backbones"][0], LINEAR) and "dim" in run.settings
-        if run.seed == seed or run.dataset in shown
+        for run in first_backbone_runs(config)
+        if "dim" in run.settings and (run.seed == seed or run.dataset in shown)
     ]
 
 

@@ -17,7 +17,7 @@ from recloss.analysis.stats import summarise
 from recloss.analysis.summaries import CUTOFFS, part_of, tidy
 from recloss.analysis.verdicts import Evidence
 from recloss.experiment import config as configuration
-from recloss.experiment.runs import experiments, main_runs
+from recloss.experiment.runs import experiments, first_runs
 from recloss.report import figures, look, page
 from recloss.report.items import items, write
 
@@ -68,12 +68,7 @@ def judge_vectors(config, results, name):
     """Make bounds.csv and truth.csv of a data set, as the rules do."""
     data = results / "data" / name
     split = data / config["protocol"] / "split.npz"
-    first = [
-        run
-        for run in main_runs(config)
-        if (run.dataset, run.seed) == (name, config["seeds"][0])
-        if run.backbone in (config["backbones"][0], "linear")
-    ]
+    first = [run for run in first_runs(config) if run.dataset == name]
     losses = [results / run.path for run in first if run.backbone != "linear"]
     common = ["--data", split, "--runs"]
     if losses:

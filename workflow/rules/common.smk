@@ -156,7 +156,7 @@ def setting_flags(wildcards):
 def truth_of_prior(wildcards):
     """The truth of a simulated data set, if the loss takes its class prior from there."""
     prior = training_run(wildcards).settings.get("prior", {})
-    if prior.get("rule") != "truth" or wildcards.dataset not in simulated_names():
+    if prior.get("rule") != "truth" or "simulate" not in dataset_entry(wildcards):
         return []
     return ancient(rules.simulate.output.truth)
 
@@ -186,7 +186,7 @@ def judged_runs(wildcards):
     """Metrics of the runs of the main table on a data set, first backbone and seed."""
     return [
         f"<results>/{run.path}/metrics.json"
-        for run in first_runs()
+        for run in runs.first_runs(config)
         if run.dataset == wildcards.dataset
     ]
 
@@ -205,36 +205,21 @@ def shown_runs(wildcards):
 
 def shown_paths(dataset):
     """The paths of these."""
-    every = [*first_backbone_runs(), *CONTROLS.values()]
+    every = [*runs.first_backbone_runs(config), *CONTROLS.values()]
     return [run.path for run in every if run.dataset == dataset]
-
-
-def first_backbone_runs():
-    """The runs of the main table of the first backbone, and those of linear models."""
-    wanted = (config["backbones"][0], schema.LINEAR)
-    return [run for run in runs.main_runs(config) if run.backbone in wanted]
-
-
-def first_runs():
-    """Those of the first seed."""
-    return [run for run in first_backbone_runs() if run.seed == config["seeds"][0]]
 
 
 def trained_paths(dataset):
     """The paths of those of losses on a data set."""
     return [
         run.path
-        for run in first_runs()
+        for run in runs.first_runs(config)
         if run.dataset == dataset and run.backbone != schema.LINEAR
     ]
 
 
 def trial_files(name):
     return [f"<results>/{run.path}/{name}" for run in TRIALS]
-
-
-def simulated_names():
-    return [d["name"] for d in config["datasets"] if "simulate" in d]
 
 
 def shown_names():

@@ -16,7 +16,7 @@ from recloss.files import ReclossError
 
 LEVEL = 0.95
 REPLICATES = 2000  # of a bootstrap: the ends of an interval stand on 50 each
-KEPT_USERS = 100_000  # up to so many, replicates serve the next comparison too: 400 MB
+KEPT_USERS = 100_000  # up to so many, replicates serve the next comparison too: 400 MB, twice
 
 
 def user_values(paths: list[Path], metric: str) -> np.ndarray:

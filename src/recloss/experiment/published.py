@@ -8,6 +8,7 @@ choices.csv says why the settings that it does not print are what they are.
 
 import functools
 import importlib.resources
+import io
 import json
 
 import pandas as pd
@@ -27,12 +28,7 @@ def _text(name: str) -> str:
 
 
 def _read(name: str) -> pd.DataFrame:
-    with (
-        importlib.resources.files("recloss.experiment")
-        .joinpath(name)
-        .open(encoding="utf-8") as file
-    ):
-        return pd.read_csv(file)
+    return pd.read_csv(io.StringIO(_text(name)))
 
 
 @functools.cache

@@ -98,6 +98,17 @@ def main_runs(config: dict[str, Any]) -> Iterator[Run]:
             yield Run(dataset["name"], backbone, model, "base", seed, settings)
 
 
+def first_backbone_runs(config: dict[str, Any]) -> list[Run]:
+    """Return the runs of the main table of the first backbone, and those of linear models."""
+    wanted = (config["backbones"][0], LINEAR)
+    return [run for run in main_runs(config) if run.backbone in wanted]
+
+
+def first_runs(config: dict[str, Any]) -> list[Run]:
+    """Return those of the first seed: what is judged by truth and bounds."""
+    return [run for run in first_backbone_runs(config) if run.seed == config["seeds"][0]]
+
+
 def control_runs(config: dict[str, Any]) -> Iterator[Run]:
     """Yield the control runs, one per data set and control."""
     for dataset, control in itertools.product(config["datasets"], config["controls"]):
