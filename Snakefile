@@ -67,8 +67,9 @@ rule plan:
     localrule: True
 
 
-# A target per data set, its training runs; Snakemake refuses the name of another rule.
+# A target per data set, its training runs.
 for name in dataset_names():
+    refuse_rule(name)
 
     rule:
         name:

@@ -260,7 +260,7 @@ def test_a_data_set_of_your_own_is_what_its_page_says(tmp_path):
     ratings = folder / yaml.safe_load(entry)["datasets"][0]["path"]
     ratings.parent.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    rows = [(f"user{u}", 7 * i, 3 + (i % 3)) for u in range(20) for i in rng.permutation(30)[:15]]
+    rows = [(f"user{u}", 7 * i, 3 + (i % 3)) for u in range(20) for i in rng.permutation(90)[:15]]
     frame = pd.DataFrame(rows, columns=["user_id", "movie", "stars"])
     frame.to_csv(ratings, index=False)
     (folder / "quick.yaml").write_text("{device: cpu, settings: {max_epochs: 1, negatives: 5}}")

@@ -56,12 +56,12 @@ def test_a_name_is_neither_that_of_a_rule_nor_of_published_data(path, name):
 
 
 def table(folder, columns="user_id,item_id,rating,timestamp", top=5):
-    """Write 40 users who rate 25 of 30 items each 1 to `top` in turn, one pair of them twice."""
+    """Write 40 users who rate 25 of 60 items each 1 to `top` in turn, one pair of them twice."""
     rng = np.random.default_rng(0)
     rows = [
         (f"u{user}", item, 1 + at % top, 1000 + at)
         for user in range(40)
-        for at, item in enumerate(rng.permutation(30)[:25])
+        for at, item in enumerate(rng.permutation(60)[:25])
     ]
     frame = pd.DataFrame([*rows, rows[-1]], columns=columns.split(","))
     frame.to_csv(folder / "sales-24.csv", index=False)
@@ -80,7 +80,7 @@ def test_what_is_understood_is_said_and_written(tmp_path, capsys):
     assert printed.out == f"{file}\n"
     # Ratings 1 to 5 in turn over 25 items: 4 and 5 five times each, a fifth of them to test.
     pairs, held = 40 * 10, 40 * 2
-    assert f"{pairs} pairs, density {pairs / 40 / 30:.2%}" in printed.err
+    assert f"{pairs} pairs, density {pairs / 40 / 60:.2%}" in printed.err
     assert f"{pairs - held} pairs to train on, 10% of them for validation; {held} to" in printed.err
     assert "1,001 rows (text with commas; user user_id, item item_id" in printed.err
     written = yaml.safe_load(file.read_text())
@@ -190,7 +190,7 @@ def test_make_own_goes_from_a_table_to_one_sentence(tmp_path):
     (folder / "quick.yaml").write_text(yaml.safe_dump(quick))
     done = make(folder, f"DATA={data}", "CONFIG=quick.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "40 users, 30 items, 400 pairs" in done.stderr
+    assert "40 users, 60 items, 400 pairs" in done.stderr
     assert "sales-24: 3 training runs after 6 trials to tune them, 0 done" in done.stdout
     results = folder / "results" / "sales-24"
     tuned = yaml.safe_load((results / "tuned.yaml").read_text())["tuned"]["datasets"]["sales-24"]

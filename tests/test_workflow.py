@@ -342,13 +342,56 @@ def test_a_published_run_is_rendered_without_training(tiny, tmp_path):
     snakemake(folder, "--configfile", TINY, "--", "publish")
     other = clone(tmp_path / "other")
     shutil.copytree(folder / "results/published", other / "results/published")
-    printed = snakemake(other, "published_report")
+    target = "published_report"
+    printed = snakemake(other, target)
     assert "Plan of" not in printed
     assert jobs(printed)["total"] == 2  # a page a run, and the target
     reports = [folder / "results/tiny/report.html", other / "results/published/tiny/report.html"]
     pages = [report.read_text().replace("/published/", "/") for report in reports]
     said = [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", page) for page in pages]
     assert said[0] == said[1]
+    elsewhere = tmp_path / "elsewhere"
+    snakemake(other, "--directory", elsewhere, "--configfile", other / "config.yaml", "--", target)
+    assert (elsewhere / reports[1].relative_to(other)).read_text().count(">MINE+<")
+
+
+def test_no_name_is_run_by_a_shell_or_missed_for_its_letters(tmp_path):
+    """Called by its path, in a folder and on data whose names a shell would take apart."""
+    name = "-a 'b\" $(touch pwned) `touch pwned`;\ntouch pwned & ü"
+    data = tmp_path / name / "ratings.csv"
+    data.parent.mkdir()
+    rows = [f"u{user},i{(user * 7 + at) % 60}" for user in range(20) for at in range(30)]
+    data.write_text("\n".join(["user_id,item_id", *rows]))
+    mine = {"name": "own", "path": str(data), "columns": {"user": "user_id"}}
+    text = {"run": "own", "datasets": [mine], "losses": ["bpr"], "data": {"mirror": name}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(text | {"device": "cpu"}))
+    call = ["--configfile", REPO / "config.yaml", tmp_path / "own.yaml", "--cores", "1"]
+    script = Path(sys.executable).with_name("snakemake")
+    done = subprocess.run(
+        [script, "--snakefile", REPO / "Snakefile", *call, "--", "data"],
+        cwd=data.parent,
+        env=os.environ | {"PATH": os.defpath},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = json.loads((data.parent / "results/own/data/own/manifest.json").read_text())
+    assert manifest["n_items"] == 60
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_a_data_set_cannot_be_named_as_a_rule_or_have_braces_in_its_path(tmp_path):
+    folder = clone(tmp_path / "clone")
+    (folder / "own.yaml").write_text("datasets: [{name: split, simulate: {}}]\ninflation: {datasets: []}")
+    printed = snakemake(folder, "-n", "--configfile", TINY, "own.yaml", ok=False)
+    assert printed.endswith("error: data set 'split' has the name of a rule; name it otherwise\n")
+    (folder / "{a}").mkdir()
+    for file in ("train.txt", "test.txt"):
+        (folder / "{a}" / file).write_text("0 1\n")
+    entry = "datasets: [{name: own, path: '{a}'}]\ninflation: {datasets: []}"
+    (folder / "own.yaml").write_text(entry)
+    printed = snakemake(folder, "-n", "--configfile", TINY, "own.yaml", ok=False)
+    assert "takes braces for wildcards; rename it, or link to it" in printed.splitlines()[-1]
 
 
 def test_published_runs_are_taken_up_where_they_are_the_same(tiny, tmp_path):

@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+
 from recloss import forkserver
 from recloss.analysis import verdicts
 from recloss.analysis.compare import folder_of
@@ -35,6 +37,10 @@ AGAINST = str(config.pop("against", ""))
 try:
     config.update(configuration.load(config))
     OWN_FILES = {d["name"]: own_files(d) for d in config["datasets"] if "path" in d}
+    for file in (file for files in OWN_FILES.values() for file in files.values()):
+        if "{" in str(file):
+            fault = f"{file}: Snakemake takes braces for wildcards; rename it, or link to it"
+            raise ReclossError(fault)
     if "compare" in sys.argv and not AGAINST:
         raise ReclossError("compare: with what? --config against=results/published")
     if AGAINST:
@@ -42,6 +48,10 @@ try:
 except ReclossError as error:
     # In one line, where an exception would show its place in the rules.
     sys.exit(f"error: {error}")
+
+# Called by its path, Snakemake finds recloss and papermill too.
+FOLDERS = [*os.get_exec_path(), str(Path(sys.executable).parent)]
+os.environ.update(PATH=os.pathsep.join(FOLDERS))
 
 # Of a notebook neither bars nor its kernel's warnings, which would run through Snakemake's bars.
 KERNELS = shlex.quote(str(Path(workflow.basedir) / "workflow" / "jupyter"))
@@ -83,6 +93,15 @@ def dataset_names():
     return [dataset["name"] for dataset in config["datasets"]]
 
 
+def refuse_rule(name):
+    """Stop in one line if a data set has the name of a rule."""
+    try:
+        getattr(rules, name)
+    except WorkflowError:
+        return
+    sys.exit(f"error: data set {name!r} has the name of a rule; name it otherwise")
+
+
 def dataset_entry(wildcards):
     return next(d for d in config["datasets"] if d["name"] == wildcards.dataset)
 
@@ -122,7 +141,7 @@ def reading_flags(wildcards):
 
 def input_flags(wildcards, input):
     """The files of a data set, as flags of recloss prepare."""
-    return " ".join(f"--{role} {shlex.quote(path)}" for role, path in input.items())
+    return " ".join(f"--{role}={shlex.quote(path)}" for role, path in input.items())
 
 
 def simulation_flags(wildcards):
@@ -179,7 +198,9 @@ def certified_models(wildcards):
         model: runs.settings_for(config, wildcards.dataset, model)
         for model in config["linear"]
     }
-    return " ".join(f"--{model} '{json.dumps(s)}'" for model, s in found.items())
+    return " ".join(
+        f"--{model} {shlex.quote(json.dumps(s))}" for model, s in found.items()
+    )
 
 
 def judged_runs(wildcards):
@@ -354,10 +375,19 @@ def measuring():
     return digest.hexdigest()[:16]
 
 
+def published_folder(run):
+    """Where a reference run is: in the working directory, else where the workflow is."""
+    here = Path("results", "published", run)
+    return here if (here / "config.yaml").exists() else Path(workflow_folder(), here)
+
+
 def published_reports():
-    """The reports of the runs in results/published."""
-    found = sorted(Path("results/published").glob("*/config.yaml"))
-    return [str(path.with_name("report.html")) for path in found]
+    """The reports of the reference runs."""
+    places = (Path(place, "results", "published") for place in (".", workflow_folder()))
+    found = {
+        path.parent.name for place in places for path in place.glob("*/config.yaml")
+    }
+    return [f"results/published/{run}/report.html" for run in sorted(found)]
 
 
 def folder_hash(folder):
@@ -382,10 +412,18 @@ def start():
     print_plan(os.environ | environment)
 
 
+def elsewhere():
+    """Tell whether jobs may run on other machines: the user named an executor, or a profile."""
+    chosen = ("--executor", "-e", "--profile", "--workflow-profile")
+    words = {word.split("=")[0] for word in sys.argv}
+    return "SNAKEMAKE_PROFILE" in os.environ or not words.isdisjoint(chosen)
+
+
 def print_plan(environment):
     """Say what is about to run, how long it may take, and what it needs."""
     command = [sys.executable, "-m", "recloss", "plan", json.dumps(config)]
     command += ["--tune"] if "tune" in sys.argv else []
+    command += ["--elsewhere"] if elsewhere() else []
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     # Printed from here, it does not run through Snakemake's bars.
     print(done.stdout + done.stderr, end="", flush=True)

@@ -19,7 +19,7 @@ rule fetch:
         mirror=lookup("data/mirror", within=config),
     shell:
         "recloss fetch {wildcards.dataset} --only {wildcards.file} --out $(dirname {output})"
-        ' --mirror "{params.mirror}" > {log} 2>&1'
+        " --mirror {params.mirror:q} > {log} 2>&1"
 
 
 rule simulate:

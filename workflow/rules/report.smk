@@ -23,6 +23,7 @@ rule report:
     conda:
         "../../envs/recloss.yaml"
     params:
+        results=subpath(output[0], parent=True),
         code=rendering("scripts/report.py"),
         template=folder_hash(Path(workflow.basedir) / "report"),
     script:
@@ -92,6 +93,7 @@ rule restore:
     conda:
         "../../envs/recloss.yaml"
     params:
+        published=published_folder(config["run"]),
         runs=wanted_runs(),
         judged=judged_by_vectors(),
     script:
@@ -117,7 +119,8 @@ rule one_published_report:
     conda:
         "../../envs/recloss.yaml"
     params:
-        content=lambda wildcards: folder_hash(f"results/published/{wildcards.run}"),
+        results=lambda wildcards: published_folder(wildcards.run),
+        content=lambda wildcards: folder_hash(published_folder(wildcards.run)),
         code=rendering("scripts/report.py"),
         template=folder_hash(Path(workflow.basedir) / "report"),
     script:

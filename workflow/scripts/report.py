@@ -8,6 +8,6 @@ from recloss.report.page import render
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
 template = Path(snakemake.scriptdir).resolve().parents[1] / "report"
-html = render(Path(snakemake.output[0]).parent, template)
+html = render(Path(snakemake.params.results), template)
 with atomic(snakemake.output[0]) as temporary:
     temporary.write_text(html, encoding="utf-8")

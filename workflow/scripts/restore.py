@@ -16,7 +16,7 @@ for path, run in snakemake.params.runs.items():
     runs[path] = {key: run[key] for key in ("settings", "code_hash")}
     runs[path]["data_hash"] = hashes[run["dataset"], run["protocol"]]
 results = Path(snakemake.input[0]).parents[3]  # of data/NAME/PROTOCOL/split.json
-published = results.with_name("published") / results.name
-copied, other = restore(published, results, runs, snakemake.params.judged)
+published = snakemake.params.published
+copied, other = restore(Path(published), results, runs, snakemake.params.judged)
 said = f"{len(copied)} of {len(runs)} runs taken from {published}"
 print(f"{said}; {len(other)} of other settings, data or code left", file=sys.__stderr__)

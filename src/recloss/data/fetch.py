@@ -10,6 +10,7 @@ from pathlib import Path
 import pooch
 import requests
 
+from recloss.data.files import expanded
 from recloss.data.recognise import is_page
 from recloss.data.sources import Source, checksum, rows_of
 from recloss.files import ReclossError
@@ -67,7 +68,7 @@ def _bring(home: str, target: Path, row: Source, retries: int, timeout) -> str |
             if "://" in home:
                 download(home, str(part), None)
             else:
-                shutil.copyfile(Path(home).expanduser(), part)
+                shutil.copyfile(expanded(home), part)
             # Some homes have CRLF line ends; the checksums are of the LF form.
             part.write_bytes(part.read_bytes().replace(b"\r\n", b"\n"))
             fault = _fault(part, row)

@@ -1,5 +1,6 @@
 """The files of a data set of one's own: one of ratings, or those of a given division."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ def own_files(entry: dict[str, Any]) -> dict[str, Path]:
     return found
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with ~ and $VARIABLES in it replaced, as a shell does."""
+    return Path(os.path.expanduser(os.path.expandvars(path)))
+
+
 def files_of(path: str | Path) -> dict[str, Path]:
     """Return the files of a data set: `ratings`, a single file, or in a folder those of its sets.
 
@@ -28,9 +34,12 @@ def files_of(path: str | Path) -> dict[str, Path]:
     test.*, and perhaps valid.*; * is one of SUFFIXES, perhaps with .gz. Raises `ReclossError` with
     what is missing or there twice.
     """
-    path = Path(path).expanduser()
-    if path.is_file():
-        return {"ratings": path}
+    path = expanded(path)
+    try:
+        if path.is_file():
+            return {"ratings": path}
+    except OSError as error:  # as of a name that is too long
+        raise ReclossError(f"{path}: {error.strerror}; give another path") from None
     kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, also with .gz"
     if not path.is_dir():
         raise ReclossError(f"{path}: no such file or folder; give ratings, or a folder of {kinds}")

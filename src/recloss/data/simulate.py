@@ -46,6 +46,24 @@ class Simulation:
         }
 
 
+def check(items: int, prior: float, observed: float) -> int:
+    """Return how many items a user likes; raises `ReclossError` if no such data set can exist."""
+    liked = round(prior * items)
+    if not 0 < liked < items:
+        raise ReclossError(f"simulate: prior {prior} is {liked} of {items} items; change prior")
+    if not 0 < observed < liked:
+        raise ReclossError(
+            f"simulate: observed {observed} is not between 0 and the {liked} items that a user "
+            "likes; lower observed or raise prior"
+        )
+    return liked
+
+
+def memory_mb(users: int, items: int, **_: Any) -> int:
+    """Return the memory that a simulation takes: 20 bytes for each user and item, in MB."""
+    return 20 * users * items // 10**6
+
+
 def simulate(
     users: int,
     items: int,
@@ -56,21 +74,14 @@ def simulate(
     test_fraction: float,
     seed: int,
 ) -> Simulation:
-    """Return a simulation; memory is users x items x 20 bytes.
+    """Return a simulation; it takes `memory_mb`.
 
     prior: share of the items that each user likes (tau+), rounded to whole items;
     observed: mean number of observed items a user; skew: exponent of the power law of exposure;
     test_fraction: share of each user's observed items held out, who keeps one for training.
     """
     parameters = dict(locals())
-    liked = round(prior * items)
-    if not 0 < liked < items:
-        raise ReclossError(f"simulate: prior {prior} is {liked} of {items} items; change prior")
-    if not 0 < observed < liked:
-        raise ReclossError(
-            f"simulate: observed {observed} is not between 0 and the {liked} items that a user "
-            "likes; lower observed or raise prior"
-        )
+    liked = check(items, prior, observed)
     if not 0 < test_fraction < 1:
         raise ReclossError(f"simulate: test_fraction {test_fraction} is not between 0 and 1")
     taste = seeds.generator(seed, "simulate taste")

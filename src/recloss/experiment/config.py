@@ -4,13 +4,14 @@ The schema (schema.yaml) is the only place where keys are described and defaults
 """
 
 import itertools
+import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 
-from recloss.data import sources
+from recloss.data import simulate, sources
+from recloss.data.files import expanded
 from recloss.experiment.runs import every_run, published_rows
 from recloss.experiment.schema import (
     backbone_names,
@@ -27,6 +28,7 @@ from recloss.experiment.schema import (
     said,
     schema,
     settings_schema,
+    shortened,
     types_of,
     unknown_keys,
     value_of,
@@ -79,7 +81,7 @@ def shown_names(config: dict[str, Any]) -> list[str]:
 
     def has_shown(entry: dict[str, Any]) -> bool:
         if "path" in entry:
-            return any(Path(entry["path"]).expanduser().glob("shown.*"))
+            return any(expanded(entry["path"]).glob("shown.*"))
         return "shown" in sources.roles(entry["name"])
 
     return [entry["name"] for entry in config["datasets"] if has_shown(entry)]
@@ -142,6 +144,8 @@ def _check(config: dict[str, Any]) -> None:
             )
         if "path" in dataset and "simulate" in dataset:
             raise ReclossError(f"{where}: has both path and simulate; keep one")
+        if "simulate" in dataset:
+            _check_simulated(where, dataset["simulate"])
         local = "path" in dataset or "simulate" in dataset
         if local and name in public:
             raise ReclossError(
@@ -214,7 +218,31 @@ def _check(config: dict[str, Any]) -> None:
             where = f"configuration: tuned.datasets.{dataset}.{model}"
             _check_given(where, model, entry["settings"], first)
     for run in every_run(config):
-        check_settings(run.loss, run.settings, f"configuration: {run.dataset}, {run.loss}")
+        where = f"configuration: {run.dataset}, {run.loss}"
+        check_settings(run.loss, run.settings, where)
+        _check_folders(where, run.path)
+
+
+def _check_folders(where: str, path: str) -> None:
+    """Refuse names of folders that a file system, or Snakemake as a wildcard, does not take."""
+    for folder in path.split("/"):
+        if len(folder) > 200:
+            raise ReclossError(
+                f"{where}: too long a name: {shortened(folder)}; vary fewer settings"
+            )
+        if repeated := re.search(r"(.+)\1{19}$", folder):
+            raise ReclossError(
+                f"{where}: {folder} ends in {repeated[1]} twenty times, which no name may; "
+                "choose another"
+            )
+
+
+def _check_simulated(where: str, parameters: dict[str, Any]) -> None:
+    """Refuse a simulated data set that cannot exist."""
+    try:
+        simulate.check(*(parameters[name] for name in ("items", "prior", "observed")))
+    except ReclossError as error:
+        raise ReclossError(f"{where}.{error}") from None
 
 
 def _check_published(where: str, dataset: dict[str, Any], files: list[sources.Source]) -> None:

@@ -30,7 +30,8 @@ def memory_mb(
     elif model == "ials":
         own = 8 * tables + 16 * SYSTEM_VALUES
     else:
-        own = 24 * tables + 40 * settings["batch_size"] * negatives(settings)
+        scores = negatives(settings) + settings.get("extra_positives", 0)
+        own = 24 * tables + 40 * settings["batch_size"] * scores
         step, layer = GRAPH_BYTES.get(backbone, (0, 0))
         own += (step + layer * settings.get("layers", 0)) * tables
     pairs = 32 * counts["n_train"]

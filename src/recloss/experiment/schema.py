@@ -18,6 +18,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first, in C, wher
 
 # The rules of a class prior (`data.prior`) and the parameter that each takes.
 PRIOR_RULES = {"more": "k", "share": "alpha", "constant": "tau", "truth": None}
+LARGEST = 1e15  # of a setting: every kind of number that it may become holds it
 BACKBONE = "mf"  # that of the papers
 LINEAR = "linear"
 CONTROL = "control"
@@ -128,11 +129,19 @@ def explain(error: Any) -> str:
     where = place(error.absolute_path)
     if unknown := unknown_keys(error):
         allowed = ", ".join(resolved(error.schema)["properties"])
-        return f"{place(error.absolute_path, unknown[0])}: unknown key; allowed: {allowed}"
+        where = shortened(place(error.absolute_path, unknown[0]))
+        return f"{where}: unknown key; allowed: {allowed}"
     if error.validator == "enum":
         allowed = ", ".join(map(str, error.validator_value))
-        return f"{where}: {error.instance!r} is not allowed; allowed: {allowed}"
-    return f"{where}: {error.message}"
+        return f"{where}: {shortened(repr(error.instance))} is not allowed; allowed: {allowed}"
+    if error.validator == "pattern":
+        return f"{where}: {shortened(repr(error.instance))} is no name: letters, digits, - and _"
+    return f"{where}: {shortened(error.message)}"
+
+
+def shortened(text: str) -> str:
+    """Return a text whose middle is left out if it would fill the screen."""
+    return text if len(text) <= 300 else f"{text[:150]} ... {text[-100:]}"
 
 
 def check_setting(where: str, node: dict[str, Any], value: Any) -> None:
@@ -150,6 +159,11 @@ def check_settings(loss: str, settings: dict[str, Any], where: str) -> None:
     With lambda != 1 a common shift of all scores changes the loss without bound, so that inner
     products run away unless something holds them (arXiv 2312.08520; see `losses`).
     """
+    for name, value in settings.items():
+        if isinstance(value, float | int) and abs(value) > LARGEST:
+            raise ReclossError(
+                f"{where}: {name} {value} is too large a number; use one below {LARGEST:g}"
+            )
     unbounded = loss in ("infonce_plus", "mine_plus") and settings["lambda"] != 1
     if unbounded and settings["score"] == "dot":
         fault = f"{where}: lambda {settings['lambda']} with score dot is unbounded"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recloss import seeds
 from recloss.data.interactions import Interactions, interaction_matrix
+from recloss.files import ReclossError
 from recloss.models.sizes import SYSTEM_VALUES
 
 
@@ -159,11 +160,14 @@ class Solver:
             system = confidence[here, None, None] * (vectors.mT @ vectors)
             system += base + penalty[here, None, None] * eye
             right = (confidence * target)[here, None] * aimed[partners].sum(1)
-            if system.device.type == "cuda":
-                factor = torch.linalg.cholesky(system)
-                out[here] = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
-            else:  # PyTorch's batched LU takes half the time of its Cholesky on the CPU
-                out[here] = torch.linalg.solve(system, right)
+            try:
+                if system.device.type == "cuda":
+                    factor = torch.linalg.cholesky(system)
+                    out[here] = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
+                else:  # PyTorch's batched LU takes half the time of its Cholesky on the CPU
+                    out[here] = torch.linalg.solve(system, right)
+            except torch.linalg.LinAlgError:
+                raise ReclossError("iALS: no unique solution; raise reg or alpha0") from None
             low = high
         return out
 
