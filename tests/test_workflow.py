@@ -382,7 +382,8 @@ def test_no_name_is_run_by_a_shell_or_missed_for_its_letters(tmp_path):
 
 def test_a_data_set_cannot_be_named_as_a_rule_or_have_braces_in_its_path(tmp_path):
     folder = clone(tmp_path / "clone")
-    (folder / "own.yaml").write_text("datasets: [{name: split, simulate: {}}]\ninflation: {datasets: []}")
+    entry = "datasets: [{name: split, simulate: {}}]\ninflation: {datasets: []}"
+    (folder / "own.yaml").write_text(entry)
     printed = snakemake(folder, "-n", "--configfile", TINY, "own.yaml", ok=False)
     assert printed.endswith("error: data set 'split' has the name of a rule; name it otherwise\n")
     (folder / "{a}").mkdir()
