@@ -104,6 +104,11 @@ def _parsed(node: dict[str, Any], value: Any, path: tuple[Any, ...] = ()) -> Any
         }
     if isinstance(value, str) and not {"integer", "number", "boolean"}.isdisjoint(types_of(node)):
         return value_of(value)
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ReclossError(f"configuration: {place(path)}: {error.reason}") from None
     try:
         return plain(value)
     except ValueError as error:

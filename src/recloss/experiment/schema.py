@@ -135,7 +135,9 @@ def explain(error: Any) -> str:
         allowed = ", ".join(map(str, error.validator_value))
         return f"{where}: {shortened(repr(error.instance))} is not allowed; allowed: {allowed}"
     if error.validator == "pattern":
-        return f"{where}: {shortened(repr(error.instance))} is no name: letters, digits, - and _"
+        own = error.validator_value == schema()["$defs"]["label"]["pattern"]
+        fine = r"any but line breaks, $, {, } and \\" if own else "letters, digits, - and _"
+        return f"{where}: {shortened(repr(error.instance))} is no name; characters may be: {fine}"
     return f"{where}: {shortened(error.message)}"
 
 

@@ -52,7 +52,7 @@ def display(table: pd.DataFrame) -> Styler:
     def changed(row: pd.Series) -> list[str]:
         return [tables.BOLD if row["verdict"] == compare.CHANGED else ""] * len(row)
 
-    return shown.style.hide(axis="index").apply(changed, axis=1).format(formats, na_rep="")
+    return tables.styled(shown, formats).apply(changed, axis=1)
 
 
 def claims_display(table: pd.DataFrame) -> Styler:
@@ -62,7 +62,7 @@ def claims_display(table: pd.DataFrame) -> Styler:
     def turned(row: pd.Series) -> list[str]:
         return [tables.BOLD if row["ours"] != row["theirs"] else ""] * len(row)
 
-    return shown.style.hide(axis="index").apply(turned, axis=1)
+    return tables.styled(shown).apply(turned, axis=1)
 
 
 def differences(table: pd.DataFrame) -> list[Panel]:

@@ -1,6 +1,7 @@
 """Tables for readers: the numbers as CSV, and the same formatted as HTML and LaTeX."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,16 @@ COST_FORMATS |= {name: "{:,.2f}" for name in COST.values() if name.endswith(" s"
 RECOMMENDED_FORMATS = {"coverage@20": "{:.1%}", "gini@20": "{:.3f}"}
 RECOMMENDED_FORMATS |= {"train users of an item": "{:,.0f}"}
 GREEK = {"λ": "lambda", "ε": "epsilon", "τ": "tau", "κ": "kappa", "ν": "nu", "α": "alpha"}
+ENTITIES = {"&amp;": r"\&", "&lt;": "<", "&gt;": ">", "&#34;": '"', "&#39;": "'"}  # in LaTeX
 LATEX = str.maketrans(
-    {"_": r"\_", "±": r"$\pm$", "⁺": "$^+$", "₀": "$_0$", "ₙ": "$_n$"}
+    {"_": r"\_", "%": r"\%", "#": r"\#", "±": r"$\pm$", "⁺": "$^+$", "₀": "$_0$", "ₙ": "$_n$"}
     | {letter: rf"$\{name}$" for letter, name in GREEK.items()}
 )
+
+
+def styled(frame: pd.DataFrame, formats: dict[str, Any] | None = None, na_rep: str = "") -> Styler:
+    """Return rows for readers, by column formatted as `formats` says; text is text in HTML too."""
+    return frame.style.hide(axis="index").format(formats, na_rep=na_rep, escape="html")
 
 
 def main_display(table: pd.DataFrame) -> Styler:
@@ -65,7 +72,7 @@ def main_display(table: pd.DataFrame) -> Styler:
         ties = dict.fromkeys(tied[column.name], UNDERLINED)
         return [(ties | {best[column.name]: BOLD}).get(loss, "") for loss in column.index]
 
-    return frame.style.apply(marks)
+    return frame.style.format(escape="html").apply(marks)
 
 
 GROUPS = {  # of the columns of `models_display`: what the page lets a reader choose
@@ -111,9 +118,8 @@ def models_display(main: pd.DataFrame, cost: pd.DataFrame, *others: pd.DataFrame
     shown[[name for name in rest if name in table]] = table[[n for n in rest if n in table]]
     shown["seeds"] = table["seeds"]
     marks = marks.reindex(columns=shown.columns, fill_value="")
-    style = shown.style.hide(axis="index").apply(lambda _: marks, axis=None)
-    formats = COST_FORMATS | RECOMMENDED_FORMATS
-    style.format({k: v for k, v in formats.items() if k in shown}, na_rep="")
+    formats = {k: v for k, v in (COST_FORMATS | RECOMMENDED_FORMATS).items() if k in shown}
+    style = styled(shown, formats).apply(lambda _: marks, axis=None)
     style.set_tooltips(notes, as_title_attribute=True)
     columns = list(shown)
     groups = {g: [columns.index(n) for n in names if n in columns] for g, names in GROUPS.items()}
@@ -134,7 +140,7 @@ def runs_display(metrics: pd.DataFrame) -> Styler:
     shown = shown[[*columns, "best epoch", "training, s", "seeds"]]
     formats = dict.fromkeys(("recall@20", "ndcg@20"), "{:.4f}")
     formats |= {"best epoch": "{:.1f}", "training, s": "{:,.1f}"}
-    return opening(shown.style.hide(axis="index").format(formats), "model", table)
+    return opening(styled(shown, formats), "model", table)
 
 
 def opening(display: Styler, column: str, rows: pd.DataFrame) -> Styler:
@@ -177,7 +183,7 @@ def advice_display(table: pd.DataFrame) -> Styler:
     formats = dict.fromkeys(("value", "its value", "popularity"), "{:.4f}")
     formats |= dict.fromkeys(("ahead by", "95 % low", "high"), "{:+.1%}")
     formats |= {"p": "{:.3f}", "users": "{:,}"}
-    return shown.style.hide(axis="index").format(formats, na_rep="")
+    return styled(shown, formats)
 
 
 def grid_display(points: pd.DataFrame, over: list[str]) -> Styler:
@@ -188,7 +194,7 @@ def grid_display(points: pd.DataFrame, over: list[str]) -> Styler:
         spreads = zip(frame[metric], frame[f"{metric} sd"], strict=True)
         shown[metric] = [_with_spread(mean, spread) for mean, spread in spreads]
     shown["seeds"] = frame["seeds"]
-    style = shown.style.hide(axis="index").format(dict.fromkeys(over, tick))
+    style = styled(shown, dict.fromkeys(over, tick))
     # A point is a row of the table, whose model is named by its identifier.
     return opening(style, "loss", points.loc[frame.index])
 
@@ -202,21 +208,19 @@ def data_display(table: pd.DataFrame) -> Styler:
     """Return the data table with thousands separated; `origin` is for the report's text."""
     table = table.drop(columns="origin")
     counts = [name for name, kind in table.dtypes.items() if kind.kind == "i"]
-    return table.style.hide(axis="index").format(
-        dict.fromkeys(counts, "{:,}") | {"density": "{:.5f}"}
-    )
+    return styled(table, dict.fromkeys(counts, "{:,}") | {"density": "{:.5f}"})
 
 
 def cost_display(table: pd.DataFrame) -> Styler:
     """Return the cost table with units in its header."""
-    return of_models(table).rename(columns=COST).style.hide(axis="index").format(COST_FORMATS)
+    return styled(of_models(table).rename(columns=COST), COST_FORMATS)
 
 
 def recommended_display(table: pd.DataFrame) -> Styler:
     """Return what is recommended for readers (`summaries.recommended_table`)."""
     shown = of_models(table).rename(columns={"popularity@20": "train users of an item"})
     formats = {"recall@20": "{:.4f}"} | RECOMMENDED_FORMATS
-    return shown.style.hide(axis="index").format(formats)
+    return styled(shown, formats)
 
 
 def certificates_display(table: pd.DataFrame) -> Styler:
@@ -227,16 +231,14 @@ def certificates_display(table: pd.DataFrame) -> Styler:
     def failed(row: pd.Series) -> list[str]:
         return [BOLD if row["verdict"] == "fails" else ""] * len(row)
 
-    style = shown.style.hide(axis="index").apply(failed, axis=1)
-    return style.format({"worst value": "{:.1e}", "tolerance": "{:.0e}"})
+    return styled(shown, {"worst value": "{:.1e}", "tolerance": "{:.0e}"}).apply(failed, axis=1)
 
 
 def moved_display(table: pd.DataFrame) -> Styler:
     """Return the measurements for readers; shares and changes in percent."""
     shown = table.rename(columns={"certificate": "measured", "tau": "τ⁺", "kappa": "κ"})
-    style = shown.style.hide(axis="index")
     formats = {"value": "{:+.2%}", "τ⁺": "{:g}", "κ": "{:g}"}
-    return style.format(formats, na_rep="by user")
+    return styled(shown, formats, na_rep="by user")
 
 
 def truth_display(table: pd.DataFrame) -> Styler:
@@ -244,7 +246,7 @@ def truth_display(table: pd.DataFrame) -> Styler:
     table = table.sort_values(["dataset", "true ndcg@20"], ascending=[True, False])
     formats = {name: "{:.4f}" for name in table if name.endswith("@20")}
     formats |= {name: "{:+.1%}" for name in table if name.startswith("bias")}
-    return table.style.hide(axis="index").format(formats, na_rep="")
+    return styled(table, formats)
 
 
 def shown_display(table: pd.DataFrame) -> Styler:
@@ -264,7 +266,7 @@ def shown_display(table: pd.DataFrame) -> Styler:
         ]
     own = [f"validation {metric}" for metric in ("recall@20", "ndcg@20")]
     shown[[*own, "seeds"]] = table[[*own, "seeds"]]
-    return shown.style.hide(axis="index").format(dict.fromkeys(own, "{:.4f}"), na_rep="")
+    return styled(shown, dict.fromkeys(own, "{:.4f}"))
 
 
 def bounds_display(table: pd.DataFrame) -> Styler:
@@ -282,21 +284,20 @@ def bounds_display(table: pd.DataFrame) -> Styler:
     formats = dict.fromkeys(("smallest slack", "mean gap"), "{:.4f}")
     formats |= dict.fromkeys(("pairs", "violated"), "{:,}")
     formats["tighter than Eq. 11"] = "{:.0f}"
-    style = shown.style.hide(axis="index").apply(refuted, axis=1)
-    return style.format(formats, na_rep="")
+    return styled(shown, formats).apply(refuted, axis=1)
 
 
 def inflation_display(table: pd.DataFrame) -> Styler:
     """Return the inflation for readers."""
     formats = dict.fromkeys(("epoch by validation", "epoch by test"), "{:.1f}")
     formats |= dict.fromkeys(("recall@20 by validation", "recall@20 by test"), "{:.4f}")
-    return table.style.hide(axis="index").format(formats | {"inflation": "{:+.2%}"})
+    return styled(table, formats | {"inflation": "{:+.2%}"})
 
 
 def tuning_display(table: pd.DataFrame) -> Styler:
     """Return the tuning for readers (`summaries.tuning`)."""
     formats = dict.fromkeys(("best", "median", "worst"), "{:.4f}") | {"seconds": "{:,.0f}"}
-    return table.style.hide(axis="index").format(formats)
+    return styled(table, formats)
 
 
 def published_display(table: pd.DataFrame) -> Styler:
@@ -308,7 +309,7 @@ def published_display(table: pd.DataFrame) -> Styler:
     shown[["protocol", "settings"]] = table[["protocol", "settings"]]
     formats = {name: "{:.4f}" for name in shown if name.endswith("@20")}
     formats |= dict.fromkeys(("difference", "difference "), "{:+.1%}")
-    return shown.style.hide(axis="index").format(formats, na_rep="")
+    return styled(shown, formats)
 
 
 def paper_display(table: pd.DataFrame) -> Styler:
@@ -324,7 +325,7 @@ def paper_display(table: pd.DataFrame) -> Styler:
     shown[["seeds", "settings"]] = table[["seeds", "settings"]]
     formats = {f"{metric} printed": "{:.4f}" for metric in ("recall@20", "ndcg@20")}
     formats |= {f"{metric} difference": "{:+.1%}" for metric in ("recall@20", "ndcg@20")}
-    style = shown.style.hide(axis="index").format(formats, na_rep="")
+    style = styled(shown, formats)
     return opening(style, "model", table.rename(columns={"model": "loss"}))
 
 
@@ -338,7 +339,7 @@ def readings_display(table: pd.DataFrame) -> Styler:
     shown = table.assign(reading=table["reading"].str.replace("_", " "))
     formats = {name: "{:.4f}" for name in shown if name.endswith("@20")}
     formats |= {"ratio": "{:.3f}", "printed ratio": "{:.3f}", "distance": "{:.1%}"}
-    return shown.style.hide(axis="index").apply(marks, axis=1).format(formats, na_rep="")
+    return styled(shown, formats).apply(marks, axis=1)
 
 
 def ablations_display(table: pd.DataFrame) -> Styler:
@@ -348,7 +349,7 @@ def ablations_display(table: pd.DataFrame) -> Styler:
         pairs = zip(table[metric], table[f"{metric} sd"], strict=True)
         shown[metric] = [_with_spread(mean, spread) for mean, spread in pairs]
     shown[["change", "seeds"]] = table[["change", "seeds"]]
-    return shown.style.hide(axis="index").format({"change": "{:+.1%}"}, na_rep="")
+    return styled(shown, {"change": "{:+.1%}"})
 
 
 def claims_display(table: pd.DataFrame) -> Styler:
@@ -360,17 +361,17 @@ def claims_display(table: pd.DataFrame) -> Styler:
     shown = table.assign(dataset=place_names(table))[columns].rename(columns=names)
     formats = dict.fromkeys(("effect", "95 % low", "high", "printed"), "{:+.1%}")
     formats |= {"p": "{:.3f}", "seeds": "{:.0f}"}
-    return shown.style.hide(axis="index").format(formats, na_rep="")
+    return styled(shown, formats)
 
 
 def readable(display: Styler) -> Styler:
     """Name the identifiers in the columns `IDENTIFIERS`, in header and index."""
     columns = [name for name in IDENTIFIERS if name in display.columns]
     if columns:
-        display.format(name_of, subset=columns, na_rep="")
+        display.format(name_of, subset=columns, na_rep="", escape="html")
     if display.index.dtype.kind not in "iu":
-        display.format_index(name_of, axis=0)
-    return display.format_index(header, axis=1)
+        display.format_index(name_of, axis=0, escape="html")
+    return display.format_index(header, axis=1, escape="html")
 
 
 def write(display: Styler, stem: Path) -> Styler:
@@ -380,5 +381,6 @@ def write(display: Styler, stem: Path) -> Styler:
         temporary.write_text(display.to_html() + "\n", encoding="utf-8")
     with atomic(stem.with_suffix(".tex")) as temporary:
         text = display.to_latex(convert_css=True, hrules=True, multicol_align="c")
+        text = re.sub("&(?:amp|lt|gt|#34|#39);", lambda found: ENTITIES[found[0]], text)
         temporary.write_text(text.translate(LATEX), encoding="utf-8")
     return display
