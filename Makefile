@@ -6,9 +6,10 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 ANY := '{"run": "any", "datasets": [{"name": "any", "simulate": {}}], "device": "cpu"}'
 # Snakemake looks papermill up on PATH.
+HASHED := --quiet --no-deps --require-hashes
 RUN := . $(VENV)/bin/activate &&
 
-.PHONY: demo own own-data test install lint lock docs bench bench-peers
+.PHONY: demo own own-data test install lint lock audit docs bench bench-peers
 
 demo: $(INSTALLED)
 	@$(RUN) snakemake --cores all --configfile config/demo.yaml
@@ -52,23 +53,30 @@ lint: $(INSTALLED)
 
 install: $(INSTALLED)
 
-$(INSTALLED): envs/requirements.lock pyproject.toml
+$(INSTALLED): envs/requirements.lock envs/gpu.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
 	  echo "error: $(PYTHON) is $$($(PYTHON) --version); give a Python from 3.11 to 3.13, as in: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --requirement envs/requirements.lock
+	$(VENV)/bin/pip install $(HASHED) --requirement envs/requirements.lock
+	@# PyTorch's CUDA build, as it comes on Linux, loads libraries that are packages of their own.
+	@$(VENV)/bin/pip show torch | grep -q '^Version: .*+cpu' || $(VENV)/bin/pip install $(HASHED) --requirement envs/gpu.lock
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
 	@# What the plan measures it compiles first, for which every run after it need not wait.
 	$(VENV)/bin/recloss plan $(ANY) > /dev/null
 	@touch $@
 
-# Newest versions that fit pyproject.toml; torch's GPU libraries are left to the platform.
-lock: pyproject.toml
-	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet 'torch==2.13.0' '.[linear,workflow,test]' 'setuptools>=77'
-	{ echo "# Made by: make lock"; .venv-lock/bin/pip freeze --all \
-	  | grep -vE '^(recloss|pip|nvidia-|triton)' | sed 's/ @ .*//; s/+cpu$$//'; } > envs/requirements.lock
-	rm -rf .venv-lock
+# Newest versions that fit pyproject.toml.
+lock: $(VENV)-tools
+	PATH=$(VENV)-tools/bin:$$PATH python envs/lock.py --upgrade
+
+# Known weaknesses of what is locked, as pip-audit finds them.
+audit: $(VENV)-tools
+	$(VENV)-tools/bin/pip-audit --require-hashes --disable-pip --requirement envs/requirements.lock
+	$(VENV)-tools/bin/pip-audit --require-hashes --disable-pip --requirement envs/gpu.lock
+
+$(VENV)-tools:
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet 'uv>=0.9' 'pip-audit>=2.7'
 
 docs: $(INSTALLED)
 	$(RUN) recloss reference docs/configuration.md

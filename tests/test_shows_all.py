@@ -2,12 +2,20 @@
 
 import contextlib
 import io
+import math
+import os
+import re
+import tempfile
+from pathlib import Path
 
+import html5lib
 import pandas as pd
 import pytest
 import simulated_runs
 import yaml
 from conftest import REPO
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from recloss.__main__ import main
 from recloss.analysis.advice import advise
@@ -18,9 +26,13 @@ from recloss.analysis.summaries import CUTOFFS, part_of, tidy
 from recloss.analysis.verdicts import Evidence
 from recloss.experiment import config as configuration
 from recloss.experiment.runs import experiments, first_runs
+from recloss.experiment.schema import backbone_names, loss_names, model_schema
+from recloss.files import ReclossError
 from recloss.report import figures, look, page
 from recloss.report.items import items, write
 
+HTML = "{http://www.w3.org/1999/xhtml}"
+EXAMPLES = int(os.environ.get("RECLOSS_EXAMPLES", 8))  # of experiments drawn from the schema
 METRICS = ("recall@20", "ndcg@20")
 SMALL = {"users": 20, "items": 40, "observed": 6, "prior": 0.3}
 BASE = {
@@ -62,6 +74,13 @@ def rendered(raw, folder):
     for name, item in items(config).items():
         write(Results(results), name, item)
     return page.render(results, REPO / "report")
+
+
+def check(html):
+    """Refuse a page that is cut, or shows as a value what is none."""
+    assert "</html>" in html
+    text = re.sub("<(script|style).*?</\\1>", "", html, flags=re.S)
+    assert not re.search(r">[^<]*\b(?:nan|None)\b", text)
 
 
 def judge_vectors(config, results, name):
@@ -113,8 +132,104 @@ CASES = {
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", CASES)
 def test_each_kind_of_experiment_has_a_report(name, tmp_path):
-    html = rendered(BASE | CASES[name], tmp_path)
-    assert "</html>" in html and ">nan<" not in html
+    check(rendered(BASE | CASES[name], tmp_path))
+
+
+def test_what_a_user_writes_is_text_in_the_page_and_its_tables(tmp_path):
+    name = "<img src=x onerror=alert(1)>&amp;\"'λ 100% #1_a"
+    steps = [{"name": name, "loss": loss} for loss in ("infonce", "mine_plus")]
+    steps[1]["name"] += "<script>"
+    raw = BASE | {"ablations": [{"name": name, "steps": steps}]}
+    html = rendered(raw, tmp_path)
+    table = tmp_path / "small/tables/ablations.html"
+    for text, scripts in ((html, 2), (table.read_text(), 0)):
+        tree = html5lib.parse(text)
+        assert not [*tree.iter(f"{HTML}img")] and len([*tree.iter(f"{HTML}script")]) == scripts
+        assert {name, f"{name}<script>"} <= {cell.text for cell in tree.iter(f"{HTML}td")}
+    latex = table.with_suffix(".tex").read_text()
+    assert r"""<img src=x onerror=alert(1)>\&amp;"'$\lambda$ 100\% \#1\_a &""" in latex
+
+
+def values_of(node):
+    """Values of a setting that its schema allows."""
+    if "enum" in node:
+        return st.sampled_from(node["enum"])
+    if node["type"] == "boolean":
+        return st.booleans()
+    if node["type"] == "object":
+        return st.sampled_from([{"rule": "truth"}, {"rule": "more", "k": 2}])
+    low = node.get("minimum", node.get("exclusiveMinimum", 0)) + 1e-3
+    high = min(node.get("maximum", 9), node.get("exclusiveMaximum", 9) - 1e-3)
+    if node["type"] == "integer":
+        return st.integers(math.floor(low), 9)
+    return st.floats(low, high).map(lambda x: round(x, 3))
+
+
+def several(strategy, least=0, most=2):
+    return st.lists(strategy, min_size=least, max_size=most, unique_by=str)
+
+
+@st.composite
+def settings_of(draw, model, backbone, least=1, most=2):
+    """By name of a setting of a model, several values."""
+    nodes = model_schema(model, backbone)
+    names = draw(several(st.sampled_from(sorted(nodes)), least, most))
+    return {name: draw(several(values_of(nodes[name]), 1, 3)) for name in names}
+
+
+@st.composite
+def experiments_of(draw):
+    """Any experiment that the schema has words for, on one small simulated data set or two."""
+    some = st.sampled_from
+    losses, linear = (
+        draw(several(some(loss_names()), most=3)),
+        draw(several(some(["ials", "ease"]))),
+    )
+    raw = {
+        "run": "any",
+        "datasets": [{"name": name, "simulate": SMALL} for name in draw(several(some("ab"), 1))],
+        "losses": losses,
+        "linear": linear,
+        "controls": draw(several(some(["popularity", "random"]))),
+        "backbones": draw(several(some(backbone_names()), 1)),
+        "seeds": draw(several(st.integers(0, 9), 1)),
+        "protocol": draw(some(["published", "heldout"])),
+        "debiasing": {"c": [], "tau": []},
+        "claims": {"min_seeds": draw(st.integers(1, 3)), "min_users": draw(st.integers(2, 30))},
+    }
+    first = raw["backbones"][0]
+    for number in range(draw(st.integers(0, 2))):
+        model = draw(some([*loss_names(), "ials", "ease"]))
+        over = draw(settings_of(model, first))
+        entry = {"name": f"g{number}", "loss": model, "over": over}
+        raw.setdefault("grids", []).append(entry)
+    if draw(st.booleans()):
+        steps = [{"name": f"{i} {loss}", "loss": loss} for i, loss in enumerate([*losses, "mine"])]
+        raw["ablations"] = [{"name": "a", "steps": [*steps, {"name": "last", "loss": "bpr"}]}]
+    if draw(st.booleans()):
+        given = draw(settings_of("mine_plus", first, 1, 1))
+        read_as = {f"r{i}": {k: v} for k, vs in given.items() for i, v in enumerate(vs)}
+        raw["readings"] = [{"loss": "mine_plus", "read_as": read_as}]
+    raw["inflation"] = {"losses": draw(several(some(loss_names())))}
+    return raw
+
+
+@pytest.mark.filterwarnings("error", "ignore:.*is unbounded")
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink one takes minutes
+)
+@given(experiments_of())
+def test_whatever_the_schema_lets_run_the_report_can_show(raw):
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            html = rendered(raw, Path(folder))
+        except ReclossError as error:
+            assert str(error).startswith("configuration: ")  # refused before any job
+            return
+    check(html)
 
 
 @pytest.mark.filterwarnings("error")

@@ -23,7 +23,7 @@ from scipy.special import stdtr, stdtrit
 
 from recloss.analysis.advice import value_text
 from recloss.analysis.names import header, name_of
-from recloss.analysis.stats import LEVEL, holm
+from recloss.analysis.stats import LEVEL, holm, relative
 from recloss.analysis.verdicts import TOO_FEW
 from recloss.experiment.runs import DETERMINISTIC
 from recloss.files import ReclossError
@@ -103,7 +103,7 @@ def _beside(
         "theirs": means[1],
         "settings": _differing(ours, theirs),
     }
-    row |= {"seeds": len(ours), "their_seeds": len(theirs), "difference": means[0] / means[1] - 1}
+    row |= {"seeds": len(ours), "their_seeds": len(theirs), "difference": relative(*means)}
     alike = all(set(ours[key]) == set(theirs[key]) for key in ("data_hash", "protocol"))
     if not alike:
         return row | {"word": OTHER}

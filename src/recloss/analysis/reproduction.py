@@ -1,9 +1,11 @@
 """Published numbers beside ours: the paper's own, and those of others with their settings."""
 
+import math
 from typing import Any
 
 import pandas as pd
 
+from recloss.analysis.stats import relative
 from recloss.analysis.summaries import part_of
 from recloss.experiment import published
 from recloss.experiment.runs import runs_of_reading
@@ -89,9 +91,12 @@ def readings_table(metrics: pd.DataFrame, config: dict[str, Any]) -> pd.DataFram
                 mine = runs.loc[[run.path for run in found if run.dataset == dataset]]
                 ours = [mine[metric].mean() for metric in METRICS]
                 row = {"dataset": dataset, "loss": entry["loss"], "reading": name}
-                row |= dict(zip(METRICS, ours, strict=True)) | {"ratio": ours[1] / ours[0]}
+                row |= dict(zip(METRICS, ours, strict=True)) | {
+                    "ratio": relative(ours[1], ours[0]) + 1
+                }
+                row |= {f"printed {m}": v for m, v in zip(METRICS, theirs, strict=True)}
+                row |= {"printed ratio": math.nan, "distance": math.nan}
                 if None not in theirs:
-                    row |= {f"printed {m}": v for m, v in zip(METRICS, theirs, strict=True)}
                     row["printed ratio"] = theirs[1] / theirs[0]
                     apart = [mean / value - 1 for mean, value in zip(ours, theirs, strict=True)]
                     row["distance"] = (sum(x * x for x in apart) / 2) ** 0.5

@@ -1,6 +1,7 @@
 """Means, spreads and intervals of repeated runs."""
 
 import functools
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +43,11 @@ class Comparison(NamedTuple):
     p: float
     n_seeds: int
     n_users: int
+
+
+def relative(one: float, other: float) -> float:
+    """Return one / other - 1, of which nothing is known over 0: then NaN."""
+    return one / other - 1 if other else math.nan
 
 
 def compare(one: np.ndarray, other: np.ndarray, seed: int = 0) -> Comparison:

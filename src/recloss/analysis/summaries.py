@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recloss.analysis.stats import beside_best, user_values
+from recloss.analysis.stats import beside_best, relative, user_values
 from recloss.data.story import story
 from recloss.experiment.runs import step_runs
 from recloss.experiment.schema import label_of
@@ -212,7 +212,7 @@ def ablations(metrics: pd.DataFrame, config: dict[str, Any]) -> pd.DataFrame:
                 for metric in ("recall@20", "ndcg@20"):
                     row |= {metric: mine[metric].mean(), f"{metric} sd": mine[metric].std()}
                 value = row["recall@20"]
-                rows.append(row | {"change": None if before is None else value / before - 1})
+                rows.append(row | {"change": None if before is None else relative(value, before)})
                 before = value
     return pd.DataFrame(rows)
 
@@ -241,8 +241,8 @@ def inflation(history: pd.DataFrame) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows).groupby(["dataset", "loss"], sort=False)
     table = table.agg("mean").drop(columns="seed").assign(seeds=table.size()).reset_index()
-    gain = table["recall@20 by test"] / table["recall@20 by validation"] - 1
-    return table.assign(inflation=gain)
+    pairs = zip(table["recall@20 by test"], table["recall@20 by validation"], strict=True)
+    return table.assign(inflation=[relative(*pair) for pair in pairs])
 
 
 def tuning(tuned: dict[str, Any]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 from recloss.analysis.gains import METRICS
 from recloss.analysis.names import name_of
 from recloss.analysis.statements import PRINTED, RIGHT
-from recloss.analysis.stats import LEVEL, holm
+from recloss.analysis.stats import LEVEL, holm, relative
 from recloss.analysis.summaries import certificates, moved
 from recloss.report.tables import of_models
 
@@ -75,7 +75,7 @@ def twins(rows: pd.DataFrame) -> list[dict[str, Any]]:
         if twin != model and (dataset, twin) in quality:
             plain = quality[dataset, twin]
             row = {"dataset": dataset, "twin": twin, "plain": plain, "debiased": debiased}
-            found.append(row | {"gain": debiased / plain - 1})
+            found.append(row | {"gain": relative(debiased, plain)})
     return found
 
 

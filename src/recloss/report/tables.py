@@ -331,7 +331,8 @@ def paper_display(table: pd.DataFrame) -> Styler:
 
 def readings_display(table: pd.DataFrame) -> Styler:
     """Return the readings for readers (`reproduction.readings_table`); the nearest is bold."""
-    nearest = set(table.groupby(["dataset", "loss"], sort=False)["distance"].idxmin())
+    near = table.dropna(subset="distance").groupby(["dataset", "loss"], sort=False)["distance"]
+    nearest = set(near.idxmin())
 
     def marks(row: pd.Series) -> list[str]:
         return [BOLD if row.name in nearest else ""] * len(row)
