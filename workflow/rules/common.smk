@@ -23,7 +23,7 @@ from recloss.analysis.results import summary_names
 from recloss.data import sources
 from recloss.data.files import own_files
 from recloss.experiment import config as configuration
-from recloss.experiment import memory, published, runs, schema
+from recloss.experiment import memory, published, runs, runtime, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
 from recloss.files import ReclossError
@@ -165,12 +165,21 @@ def truth_flag(wildcards, input):
     return f"--truth {input.truth}" if input.truth else ""
 
 
-def training_memory(wildcards, input):
-    """Memory of a job that trains a loss or a linear model, in MB."""
+def training_memory(wildcards, input, attempt):
+    """Memory of a job that trains a loss or a linear model, in MB; half as much more every time."""
     with open(input.manifest, encoding="utf-8") as file:
         manifest = json.load(file)
     run = training_run(wildcards)
-    return memory.memory_mb(manifest, run.loss, run.settings, run.backbone)
+    needed = memory.memory_mb(manifest, run.loss, run.settings, run.backbone)
+    return needed * (attempt + 1) // 2
+
+
+def training_minutes(wildcards, input, attempt):
+    """Minutes that a job may train a loss, from its checkpoint on; as many more every time."""
+    with open(input.manifest, encoding="utf-8") as file:
+        manifest = json.load(file)
+    run = training_run(wildcards)
+    return attempt * runtime.minutes(manifest, run.settings, run.backbone)
 
 
 def certified_models(wildcards):

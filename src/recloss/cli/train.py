@@ -29,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, help="file to resume from and to keep up to date"
     )
+    parser.add_argument(
+        "--at-end",
+        choices=["removed", "kept"],
+        default="removed",
+        help="what becomes of the checkpoint; kept, the same run ends at once when called again",
+    )
     flags.add_setting_flags(parser)
 
 
@@ -91,5 +97,5 @@ def run(arguments: argparse.Namespace) -> None:
     )
     vectors = [table.detach().cpu().numpy() for table in trainer.model()]
     record.write_run(arguments.out, metrics, p.history, users, values, vectors)
-    if arguments.checkpoint is not None:
+    if arguments.checkpoint is not None and arguments.at_end == "removed":
         arguments.checkpoint.unlink(missing_ok=True)
