@@ -45,7 +45,10 @@ except ReclossError as error:
 
 # Of a notebook neither bars nor its kernel's warnings, which would run through Snakemake's bars.
 KERNELS = shlex.quote(str(Path(workflow.basedir) / "workflow" / "jupyter"))
-shell.prefix(f"set -euo pipefail; export TQDM_DISABLE=1 JUPYTER_PATH={KERNELS}; ")
+# Of progress_log(); Snakemake makes none where a rule's own log lies in a storage.
+LOGS = shlex.quote(f"logs/{config['run']}")
+PREFIX = f"set -euo pipefail; export TQDM_DISABLE=1 JUPYTER_PATH={KERNELS}"
+shell.prefix(f"{PREFIX}; mkdir -p {LOGS}; ")
 
 BENCHMARKS = [
     "step",
@@ -227,6 +230,29 @@ def trained_paths(dataset):
     ]
 
 
+def beside(paths, name):
+    """Files of a name beside those that a job reads: in a storage, it finds only what is declared.
+
+    Elsewhere they are not, which spares Snakemake thousands of files.
+    """
+    if str(rules.simulate.output.truth).startswith("results/"):
+        return []
+    return [f"{path.rpartition('/')[0]}/{name}" for path in paths]
+
+
+def judged_vectors(wildcards):
+    return beside(judged_runs(wildcards), "vectors.npz")
+
+
+def trained_vectors(wildcards):
+    return beside(trained_runs(wildcards), "vectors.npz")
+
+
+def shown_vectors(wildcards):
+    paths = shown_runs(wildcards)
+    return beside([p for p in paths if "/control/" not in p], "vectors.npz")
+
+
 def trial_files(name):
     return [f"<results>/{run.path}/{name}" for run in TRIALS]
 
@@ -235,12 +261,23 @@ def shown_names():
     return configuration.shown_names(config)
 
 
+def data_files(name, datasets):
+    """The file of this name of each data set; not from the rule, whose paths are local copies."""
+    return [f"<results>/data/{dataset}/{name}" for dataset in datasets]
+
+
+def split_manifests(*protocols):
+    return [
+        path for name in protocols for path in data_files(f"{name}/split.json", dataset_names())
+    ]
+
+
 def debiasing_rows():
     """Certificates of each data set, and what the truth says of simulated ones."""
     certified = dataset_names() if runs.certifies(config) else []
     return [
-        *collect(rules.certify.output, dataset=certified),
-        *collect(rules.truth.output, dataset=runs.truth_names(config)),
+        *data_files("certificates.csv", certified),
+        *data_files("truth.csv", runs.truth_names(config)),
     ]
 
 
@@ -252,8 +289,8 @@ def data_rows():
     """What is known of each data set beside its runs: certificates, truth, bounds, shown items."""
     return [
         *debiasing_rows(),
-        *collect(rules.bounds.output, dataset=bounded_names()),
-        *collect(rules.shown.output, dataset=shown_names()),
+        *data_files("bounds.csv", bounded_names()),
+        *data_files("shown.csv", shown_names()),
     ]
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from recloss.cli import options
+from recloss.cli import gpus, options
 from recloss.experiment import flags
 from recloss.experiment.schema import BACKBONE, backbone_names, loss_names
 
@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     use_threads(arguments.threads)
     keep_memory()
+    gpus.take(arguments.device)
     device = pick_device(arguments.device)
     if settings["deterministic"]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses

@@ -6,9 +6,9 @@ from typing import Any
 from recloss.experiment.memory import negatives
 from recloss.experiment.schema import BACKBONE
 
-# Seconds a multiplication or parameter, about four times what docs/speed.md measures on two cores: a
-# score of a step, a parameter of one, an edge of a layer and its gradient, a score of a ranking.
-SCORE, PARAMETER, EDGE, RANKED = 2.4e-9, 4e-9, 8e-10, 1.2e-10
+# Seconds for each of D, about four times what docs/speed.md measures on two cores: a score of a
+# step, a row of the tables, an edge of a layer, a score of a ranking.
+SCORE, ROW, EDGE, RANKED = 2.4e-9, 4e-9, 8e-10, 1.2e-10
 LOADING = 10  # minutes: a node's file system may be slow
 LONGEST = 240  # a queue takes short jobs first, and a training that is cut off resumes
 
@@ -21,7 +21,7 @@ def minutes(counts: dict[str, int], settings: dict[str, Any], backbone: str = BA
     """
     s, dim = settings, settings["dim"]
     step = SCORE * s["batch_size"] * (1 + negatives(s)) * dim
-    step += PARAMETER * (counts["n_users"] + counts["n_items"]) * dim
+    step += ROW * (counts["n_users"] + counts["n_items"]) * dim
     if backbone != BACKBONE:
         step += EDGE * 2 * counts["n_train"] * s["layers"] * dim
     steps = math.ceil(counts["n_train"] / s["batch_size"])
