@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -108,6 +109,15 @@ def test_submit_and_status_speak_the_language_of(kind, tmp_path):
     assert all(words in asked for words in said[kind])
 
 
+def test_the_container_recipe_has_no_fault_that_a_linter_finds():
+    path = environment(REPO)["PATH"]
+    if not (linter := shutil.which("hadolint", path=path)):
+        missing("hadolint not installed (pip install '.[test]')")
+    recipe = REPO / "envs" / "Containerfile"
+    done = subprocess.run([linter, recipe], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.fixture
 def bucket(monkeypatch):
     """An S3 server on this machine: its address and a client of it."""
@@ -145,3 +155,11 @@ def test_results_in_s3_are_those_of_a_local_run_and_are_found_from_elsewhere(
     assert b"Do the papers" in read("report.html")
     assert not (tmp_path / "here" / "results").exists()
     assert "Nothing to be done" in snakemake(tmp_path / "elsewhere", "-n", *call, **variables)
+
+    needs("snakemake_executor_plugin_kubernetes")
+    pods = ["--workflow-profile", REPO / "profiles" / "kubernetes", "--dry-run"]
+    pods += ["--default-storage-prefix", "s3://bucket/pods"]
+    printed = snakemake(tmp_path / "pods", *few("report", *pods), **variables)
+    assert jobs(printed)["train"] == 2
+    assert "gpu_manufacturer=nvidia" in printed
+    assert "s3://bucket/pods/results/tiny/report.html (send to storage)" in printed
