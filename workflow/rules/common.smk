@@ -249,8 +249,9 @@ def trained_vectors(wildcards):
 
 
 def shown_vectors(wildcards):
-    paths = shown_runs(wildcards)
-    return beside([p for p in paths if "/control/" not in p], "vectors.npz")
+    """Controls have none."""
+    paths = [path for path in shown_runs(wildcards) if "control" not in path.split("/")]
+    return beside(paths, "vectors.npz")
 
 
 def trial_files(name):
@@ -268,7 +269,9 @@ def data_files(name, datasets):
 
 def split_manifests(*protocols):
     return [
-        path for name in protocols for path in data_files(f"{name}/split.json", dataset_names())
+        path
+        for name in protocols
+        for path in data_files(f"{name}/split.json", dataset_names())
     ]
 
 
