@@ -65,7 +65,7 @@ $(INSTALLED): envs/requirements.lock pyproject.toml
 # Newest versions that fit pyproject.toml; torch's GPU libraries are left to the platform.
 lock: pyproject.toml
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet 'torch==2.13.0' '.[linear,workflow,test]' 'setuptools>=77'
+	.venv-lock/bin/pip install --quiet 'torch==2.13.0' '.[linear,workflow,cluster,test]' 'setuptools>=77'
 	{ echo "# Made by: make lock"; .venv-lock/bin/pip freeze --all \
 	  | grep -vE '^(recloss|pip|nvidia-|triton)' | sed 's/ @ .*//; s/+cpu$$//'; } > envs/requirements.lock
 	rm -rf .venv-lock

@@ -55,6 +55,7 @@ def assert_metrics_are_those_of(local, file):
     pd.testing.assert_frame_equal(found.sort_index(), whole.loc[found.sort_index().index])
 
 
+@pytest.mark.cluster
 def test_a_scheduler_that_loses_a_job_is_asked_again_and_metrics_are_equal(tiny, tmp_path):  # noqa: F811
     needs("snakemake_executor_plugin_cluster_generic")
     scheduler.install(tmp_path / "pbs", "pbs")
@@ -134,6 +135,7 @@ def bucket(monkeypatch):
     server.stop()
 
 
+@pytest.mark.cluster
 def test_results_in_s3_are_those_of_a_local_run_and_are_found_from_elsewhere(
     tiny,  # noqa: F811
     bucket,
