@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
     from recloss.engine.device import peak_memory_mb, use_threads
     from recloss.experiment import record
     from recloss.experiment.code import code_hash
+    from recloss.files import atomic
     from recloss.models import linear
 
     use_threads(a.threads)
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         threads=a.threads,
     )
     vectors = [table.cpu().numpy() for table in fitted.factors or ()]
+    if not vectors:  # the workflow's rule has the same files for whatever model
+        with atomic(a.out / "vectors.npz") as temporary:
+            temporary.touch()
     record.write_run(a.out, metrics, history, users, values, vectors)
-    if not vectors:  # the workflow's rule has one file for whatever model
-        (a.out / "vectors.npz").write_bytes(b"")
