@@ -54,11 +54,7 @@ rule all:
 rule data:
     """Fetch, validate and split every data set."""
     input:
-        collect(
-            rules.split.output.manifest,
-            dataset=dataset_names(),
-            protocol=config["protocol"],
-        ),
+        split_manifests(config["protocol"]),
     localrule: True
 
 

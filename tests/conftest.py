@@ -26,7 +26,10 @@ if DEVICE.type == "cpu":  # Triton's kernels run in its interpreter, on CPU tens
 
 
 # Whole workflows, minutes of them: by which of two workers begin.
-LONG = ("test_workflow",), ("test_docs", "test_slurm", "test_own", "test_bench", "test_shown")
+LONG = (
+    ("test_cluster", "test_workflow"),
+    ("test_docs", "test_slurm", "test_own", "test_bench", "test_shown"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -91,11 +91,12 @@ def cluster(directory: Path) -> Iterator[dict[str, str]]:
 
 
 def jobs(env: dict[str, str]) -> list[dict[str, str]]:
-    """Every job that the cluster was given: `id`, `state`, `comment` and `gpus`.
+    """Every job that the cluster was given: `id`, `state`, `comment`, `gpus`, `limit` of time.
 
     Snakemake's comment names rule and wildcards; `gpus` is gres:gpu:1 for a job that asked for one.
     """
     fields = {"id": "JobID", "state": "State", "comment": "Comment", "gpus": "tres-per-job"}
+    fields["limit"] = "TimeLimit"
     columns = ",".join(f"{column}:|" for column in fields.values())
     lines = _output(["squeue", "--states=all", "--noheader", "--Format", columns], env).splitlines()
     return [dict(zip(fields, line.split("|"), strict=False)) for line in lines]

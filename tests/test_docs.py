@@ -170,7 +170,9 @@ def rule_names():
 def check_snakemake(words):
     """Refuse options, keys, files and targets that are not there."""
     takes = {"-n": 0, "--": 99, "--cores": 1, "--report": 1, "--workflow-profile": 1}
-    takes |= {"--configfile": 99, "--config": 99}
+    takes |= {"--configfile": 99, "--config": 99, "--resources": 1, "--max-threads": 1}
+    takes |= {"--default-storage-provider": 1, "--default-storage-prefix": 1}
+    takes |= {"--slurm-init-seconds-before-status-checks": 1}
     option, room = "--", 99
     for word in words:
         if word.startswith("-"):
@@ -210,6 +212,8 @@ def check_recloss(words, whole):
 
 @pytest.mark.parametrize(("words", "whole"), list(typed()))
 def test_commands_are_ones_that_exist(words, whole):
+    while re.match(r"[A-Z_]+=", words[0]):
+        words = words[1:]
     program, *rest = words
     if words[:3] == ["python", "-m", "recloss"]:
         program, rest = "recloss", words[3:] or ["train"]
@@ -228,8 +232,15 @@ def test_commands_are_ones_that_exist(words, whole):
     elif words[:2] == ["tail", "-F"]:
         common = (REPO / "workflow/rules/common.smk").read_text()
         assert rest[1].rsplit("/", 1)[1] in common, rest[1]
+    elif program == "pip":
+        (extra,) = re.findall(r"^install \.\[(\w+)\]$", " ".join(rest))
+        assert f"\n{extra} = [" in (REPO / "pyproject.toml").read_text()
+    elif words[:3] == ["podman", "build", "--file"]:
+        assert (REPO / words[3]).exists()
+    elif program == "export":
+        assert re.match(r"SNAKEMAKE_STORAGE_S3_(ENDPOINT_URL|ACCESS_KEY|SECRET_KEY)=", rest[0])
     else:
-        assert words == ["source", ".venv/bin/activate"]
+        assert words == ["source", ".venv/bin/activate"] or program in ("aws", "podman")
 
 
 # What the pages say was found

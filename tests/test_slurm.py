@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
 import pandas as pd
+import psutil
 import pytest
 from conftest import REPO, missing
 from slurm import cluster, jobs, missing_programs
@@ -57,9 +60,50 @@ def test_slurm_profile_gives_the_metrics_of_a_local_run(slurm, tmp_path):
     remote = metrics("slurm", *ON_SLURM)
 
     pd.testing.assert_frame_equal(remote, local)
-    trained = [job for job in jobs(slurm) if job["comment"].startswith("rule_train_")]
+    trained = [job for job in jobs(slurm) if job["comment"] == "rule_trainings_train"]
     assert {(job["state"], job["gpus"]) for job in trained} == {("COMPLETED", "gres:gpu:1")}
-    assert len(trained) == len(local.drop("control", level="backbone", errors="ignore"))
+    assert len(local.drop("control", level="backbone", errors="ignore")) == 2
+    assert len(trained) == 1  # both of them
+
+
+def test_a_training_that_reaches_its_time_limit_is_submitted_again_and_resumes(slurm, tmp_path):
+    (tmp_path / "long.yaml").write_text(
+        "losses: [mine_plus]\nsettings: {max_epochs: 300, schedule: constant, patience: 300}\n"
+    )
+    target = "results/slurm/train/tiny/mf/mine_plus/base/seed0/metrics.json"
+    files = ["config.yaml", "tests/config/slurm.yaml", tmp_path / "long.yaml"]
+    command = [sys.executable, "-m", "snakemake", "--max-threads", "1", *ON_SLURM]
+    command += ["--snakefile", REPO / "Snakefile", "--directory", tmp_path]
+    command += ["--configfile", *(REPO / file for file in files), "--", target]
+    checkpoint = tmp_path / target.replace("metrics.json", "checkpoint.pt")
+
+    before = {job["id"] for job in jobs(slurm)}
+
+    def made():
+        found = (job for job in jobs(slurm) if job["id"] not in before)
+        return sorted(found, key=lambda job: int(job["id"]))
+
+    def trains(process):
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            return "--checkpoint" in words and "-c" not in words and process.cwd() == str(tmp_path)
+
+    with subprocess.Popen([*map(str, command)], env=slurm) as running:
+        try:
+            while not checkpoint.exists():
+                assert running.poll() is None
+                time.sleep(0.2)
+            (training,) = (p for p in psutil.process_iter() if trains(p))
+            training.suspend()  # or it ends before its limit
+            # The limit is moved to now; Slurm looks every half minute.
+            job = f"JobId={made()[-1]['id']}"
+            subprocess.run(["scontrol", "update", job, "EndTime=now"], env=slurm, check=True)
+            assert running.wait(300) == 0
+        finally:
+            running.terminate()
+    assert [job["state"] for job in made()] == ["TIMEOUT", "COMPLETED"]
+    assert [job["limit"] for job in made()][1] == "22:00"  # twice the first
+    assert "resumed after epoch" in (tmp_path / "logs/slurm/training.log").read_text()
 
 
 def test_a_gpu_job_that_the_cluster_kills_is_submitted_once_more(slurm, tmp_path):

@@ -9,8 +9,9 @@ from conftest import REPO
 from scipy import stats as scipy_stats
 
 from recloss.analysis import stats, summaries
-from recloss.experiment import config, memory, plan
+from recloss.experiment import config, memory, plan, runtime
 from recloss.experiment.runs import ablation_runs, every_run, settings_for, trial_runs
+from recloss.experiment.schema import default_settings
 from recloss.report import board, debiasing, tables
 
 SUMMARY = pd.DataFrame(
@@ -109,6 +110,19 @@ def test_the_plan_counts_runs_that_are_there_and_measures_the_rest(tmp_path):
         (tmp_path / run.path).mkdir(parents=True)
         (tmp_path / run.path / "metrics.json").write_text("{}")
     assert "to train" not in plan.describe(full, tmp_path)
+
+
+def test_the_time_of_a_job_is_more_than_was_measured_on_gowalla_and_not_ten_times_as_much():
+    counts = {"n_users": 29858, "n_items": 40981, "n_train": 810128}
+
+    def seconds(backbone="mf", **changes):
+        settings = default_settings("mine_plus") | {"dim": 64, "layers": 3, "max_epochs": 10}
+        return 6 * (runtime.minutes(counts, settings | changes, backbone) - runtime.LOADING)
+
+    # An epoch in docs/speed.md, on two cores.
+    assert 26 < seconds(batch_size=512, negatives=800) < 260
+    assert 6.2 < seconds(batch_size=512, negatives=1) < 62
+    assert 22 < seconds("lightgcn", batch_size=2048, negatives=1) < 220
 
 
 def test_the_memory_of_the_plan_is_enough_and_not_three_times_too_much():

@@ -436,6 +436,22 @@ def command(folder, *flags):
     return [sys.executable, "-m", "recloss", "train", *map(str, arguments)]
 
 
+def test_a_run_that_ended_with_its_checkpoint_kept_is_not_trained_again(small_split, tmp_path):
+    write(tmp_path, small_split, "small", "published", 0.1, 0)
+    kept = ["--loss", "mine_plus", "--checkpoint", tmp_path / "state.pt", "--at-end", "kept"]
+
+    def run():
+        done = subprocess.run(command(tmp_path, *kept), capture_output=True, text=True, check=True)
+        record = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        return done.stderr, record["recall@20"], record["epochs"]
+
+    _, *first = run()
+    (tmp_path / "out" / "metrics.json").unlink()
+    said, *again = run()
+    assert "resumed after epoch" in said
+    assert again == first
+
+
 def test_the_command_line_trains_without_a_workflow(small_split, tmp_path):
     write(tmp_path, small_split, "small", "published", 0.1, 0)
     flags = ("--loss", "debiased_ccl", "--lambda-n", "1e-2", "--checkpoint", tmp_path / "c.pt")

@@ -24,6 +24,7 @@ rule configuration:
 rule aggregate:
     """Collect every run into tidy files: a row per run, a row per evaluation."""
     input:
+        beside(run_files(), "history.csv"),
         metrics=run_files(),
     output:
         metrics="<results>/metrics.csv",
@@ -87,11 +88,7 @@ rule summaries:
     """Make the tables that put runs together without comparing models."""
     input:
         data_rows(),
-        collect(
-            rules.split.output.manifest,
-            dataset=dataset_names(),
-            protocol=config["protocol"],
-        ),
+        split_manifests(config["protocol"]),
         per_user_files(),
         metrics=rules.aggregate.output.metrics,
         history=rules.aggregate.output.history,

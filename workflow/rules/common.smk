@@ -25,7 +25,7 @@ from recloss.analysis.results import summary_names
 from recloss.data import sources
 from recloss.data.files import own_files
 from recloss.experiment import config as configuration
-from recloss.experiment import memory, published, runs, schema
+from recloss.experiment import memory, published, runs, runtime, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
 from recloss.files import ReclossError
@@ -55,7 +55,10 @@ os.environ.update(PATH=os.pathsep.join(FOLDERS))
 
 # Of a notebook neither bars nor its kernel's warnings, which would run through Snakemake's bars.
 KERNELS = shlex.quote(str(Path(workflow.basedir) / "workflow" / "jupyter"))
-shell.prefix(f"set -euo pipefail; export TQDM_DISABLE=1 JUPYTER_PATH={KERNELS}; ")
+# Of progress_log(); Snakemake makes none where a rule's own log lies in a storage.
+LOGS = shlex.quote(f"logs/{config['run']}")
+PREFIX = f"set -euo pipefail; export TQDM_DISABLE=1 JUPYTER_PATH={KERNELS}"
+shell.prefix(f"{PREFIX}; mkdir -p {LOGS}; ")
 
 BENCHMARKS = [
     "step",
@@ -184,12 +187,21 @@ def truth_flag(wildcards, input):
     return f"--truth {input.truth}" if input.truth else ""
 
 
-def training_memory(wildcards, input):
-    """Memory of a job that trains a loss or a linear model, in MB."""
+def training_memory(wildcards, input, attempt):
+    """Memory of a job that trains a loss or a linear model, in MB; half as much more every time."""
     with open(input.manifest, encoding="utf-8") as file:
         manifest = json.load(file)
     run = training_run(wildcards)
-    return memory.memory_mb(manifest, run.loss, run.settings, run.backbone)
+    needed = memory.memory_mb(manifest, run.loss, run.settings, run.backbone)
+    return needed * (attempt + 1) // 2
+
+
+def training_minutes(wildcards, input, attempt):
+    """Minutes that a job may train a loss, from its checkpoint on; as many more every time."""
+    with open(input.manifest, encoding="utf-8") as file:
+        manifest = json.load(file)
+    run = training_run(wildcards)
+    return attempt * runtime.minutes(manifest, run.settings, run.backbone)
 
 
 def certified_models(wildcards):
@@ -239,6 +251,30 @@ def trained_paths(dataset):
     ]
 
 
+def beside(paths, name):
+    """Files of a name beside those that a job reads: in a storage, it finds only what is declared.
+
+    Elsewhere they are not, which spares Snakemake thousands of files.
+    """
+    if str(rules.simulate.output.truth).startswith("results/"):
+        return []
+    return [f"{path.rpartition('/')[0]}/{name}" for path in paths]
+
+
+def judged_vectors(wildcards):
+    return beside(judged_runs(wildcards), "vectors.npz")
+
+
+def trained_vectors(wildcards):
+    return beside(trained_runs(wildcards), "vectors.npz")
+
+
+def shown_vectors(wildcards):
+    """Controls have none."""
+    paths = [path for path in shown_runs(wildcards) if "control" not in path.split("/")]
+    return beside(paths, "vectors.npz")
+
+
 def trial_files(name):
     return [f"<results>/{run.path}/{name}" for run in TRIALS]
 
@@ -247,12 +283,25 @@ def shown_names():
     return configuration.shown_names(config)
 
 
+def data_files(name, datasets):
+    """The file of this name of each data set; not from the rule, whose paths are local copies."""
+    return [f"<results>/data/{dataset}/{name}" for dataset in datasets]
+
+
+def split_manifests(*protocols):
+    return [
+        path
+        for name in protocols
+        for path in data_files(f"{name}/split.json", dataset_names())
+    ]
+
+
 def debiasing_rows():
     """Certificates of each data set, and what the truth says of simulated ones."""
     certified = dataset_names() if runs.certifies(config) else []
     return [
-        *collect(rules.certify.output, dataset=certified),
-        *collect(rules.truth.output, dataset=runs.truth_names(config)),
+        *data_files("certificates.csv", certified),
+        *data_files("truth.csv", runs.truth_names(config)),
     ]
 
 
@@ -264,8 +313,8 @@ def data_rows():
     """What is known of each data set beside its runs: certificates, truth, bounds, shown items."""
     return [
         *debiasing_rows(),
-        *collect(rules.bounds.output, dataset=bounded_names()),
-        *collect(rules.shown.output, dataset=shown_names()),
+        *data_files("bounds.csv", bounded_names()),
+        *data_files("shown.csv", shown_names()),
     ]
 
 

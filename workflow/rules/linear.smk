@@ -16,6 +16,7 @@ rule linear:
         metrics="<results>/{stage}/{dataset}/linear/{linear}/{variant}/seed{seed}/metrics.json",
         history="<results>/{stage}/{dataset}/linear/{linear}/{variant}/seed{seed}/history.csv",
         per_user="<results>/{stage}/{dataset}/linear/{linear}/{variant}/seed{seed}/per_user.npz",
+        vectors="<results>/{stage}/{dataset}/linear/{linear}/{variant}/seed{seed}/vectors.npz",
     log:
         "<logs>/{stage}/{dataset}/linear/{linear}/{variant}/seed{seed}.log",
     benchmark:
@@ -71,6 +72,7 @@ rule truth:
         manifest=split_manifest,
         truth=ancient(rules.simulate.output.truth),
         runs=judged_runs,
+        vectors=judged_vectors,
     output:
         "<results>/data/{dataset}/truth.csv",
     log:
@@ -92,6 +94,7 @@ rule shown:
         manifest=split_manifest,
         shown=rules.prepare.output.arrays,
         runs=shown_runs,
+        vectors=shown_vectors,
     output:
         "<results>/data/{dataset}/shown.csv",
     log:
@@ -111,6 +114,7 @@ rule bounds:
     input:
         arrays=ancient(split_arrays),
         runs=trained_runs,
+        vectors=trained_vectors,
     output:
         "<results>/data/{dataset}/bounds.csv",
     log:

@@ -58,6 +58,7 @@ rule publish:
     input:
         table_files("csv"),
         run_files(),
+        beside(run_files(), "history.csv"),
         per_user_files(),
         data_rows(),
         rules.models.output.seconds,
@@ -82,11 +83,7 @@ rule publish:
 rule restore:
     """Take the published runs of this experiment that are still the same as its own, to go on."""
     input:
-        collect(
-            rules.split.output.manifest,
-            dataset=dataset_names(),
-            protocol=split_protocols(),
-        ),
+        split_manifests(*split_protocols()),
     log:
         "<logs>/restore.log",
     localrule: True

@@ -31,9 +31,12 @@ rule train:
     resources:
         gpu=gpus,
         mem_mb=training_memory,
-        runtime=1440,
-        # A resource, not a parameter: what was trained on another device stays.
+        runtime=training_minutes,
+        # Where trainings are grouped into jobs: how many run at a time (profiles/slurm).
+        training=1,
+        # Resources, not parameters: what was trained on another device or cluster stays.
         device=config["device"],
+        checkpoint="removed",
     params:
         code=code_hash("recloss.cli.train"),
         flags=setting_flags,
@@ -44,6 +47,7 @@ rule train:
         "recloss train --data {input.arrays} --manifest {input.manifest}"
         " --backbone {wildcards.backbone} --loss {wildcards.loss} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --out $(dirname {output.metrics}) --checkpoint $(dirname {output.metrics})/checkpoint.pt"
+        " --at-end {resources.checkpoint:q}"
         " --device {resources.device} --threads {threads} {params.truth} {params.flags} 2>&1 | tee -a {params.progress:q} > {log}"
 
 

@@ -12,3 +12,6 @@ metrics, history = tidy(snakemake.params.experiments, results)
 for frame, path in ((metrics, snakemake.output.metrics), (history, snakemake.output.history)):
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False)
+# Kept where trainings are grouped into jobs, until none of them can run again.
+for path in map(Path, snakemake.input.metrics):
+    path.with_name("checkpoint.pt").unlink(missing_ok=True)

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 
-from recloss.cli import options
+from recloss.cli import gpus, options
 from recloss.experiment import flags
 from recloss.experiment.schema import LINEAR, linear_schema
 
@@ -27,10 +27,12 @@ def run(arguments: argparse.Namespace) -> None:
     from recloss.engine.device import peak_memory_mb, use_threads
     from recloss.experiment import record
     from recloss.experiment.code import code_hash
+    from recloss.files import atomic
     from recloss.models import linear
 
     use_threads(a.threads)
     split, manifest = load_split(a.data), json.loads(a.manifest.read_text("utf-8"))
+    gpus.take(a.device)
     device = linear.device_for(a.model, a.device, split.train.n_items)
     started = time.monotonic()
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
@@ -53,4 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         threads=a.threads,
     )
     vectors = [table.cpu().numpy() for table in fitted.factors or ()]
+    if not vectors:  # the workflow's rule has the same files for whatever model
+        with atomic(a.out / "vectors.npz") as temporary:
+            temporary.touch()
     record.write_run(a.out, metrics, history, users, values, vectors)

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from recloss.cli import options
+from recloss.cli import gpus, options
 from recloss.experiment import flags
 from recloss.experiment.schema import BACKBONE, backbone_names, loss_names
 
@@ -29,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, help="file to resume from and to keep up to date"
     )
+    parser.add_argument(
+        "--at-end",
+        choices=["removed", "kept"],
+        default="removed",
+        help="what becomes of the checkpoint; kept, the same run ends at once when called again",
+    )
     flags.add_setting_flags(parser)
 
 
@@ -46,6 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     use_threads(arguments.threads)
     keep_memory()
+    gpus.take(arguments.device)
     device = pick_device(arguments.device)
     if settings["deterministic"]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
@@ -91,5 +98,5 @@ def run(arguments: argparse.Namespace) -> None:
     )
     vectors = [table.detach().cpu().numpy() for table in trainer.model()]
     record.write_run(arguments.out, metrics, p.history, users, values, vectors)
-    if arguments.checkpoint is not None:
+    if arguments.checkpoint is not None and arguments.at_end == "removed":
         arguments.checkpoint.unlink(missing_ok=True)
