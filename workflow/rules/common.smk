@@ -26,7 +26,7 @@ from recloss.experiment import config as configuration
 from recloss.experiment import memory, published, runs, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
-from recloss.files import ReclossError
+from recloss.files import ReclossError, claim
 from recloss.report.items import items
 
 # What `compare` compares with is no part of the experiment.
@@ -371,6 +371,8 @@ def folder_hash(folder):
 
 def start():
     """Print the plan, and have a process ready that the jobs are forked from; unless nothing is trained."""
+    if not {"plan", "bench", "published_report"}.intersection(sys.argv):
+        claim_folders()
     if {"bench", "publish", "published_report"}.intersection(sys.argv):
         return
     # As Snakemake sets them for a job.
@@ -380,6 +382,17 @@ def start():
     global FORKSERVER
     FORKSERVER = forkserver.start(environment)
     print_plan(os.environ | environment)
+
+
+def claim_folders():
+    """Refuse to run the experiment where another process does, or where nothing can be written."""
+    # Snakemake's own locks, which outlive a kill, are off in the profiles.
+    global LOCK
+    try:
+        LOCK = claim(f"logs/{config['run']}/.lock", f"results/{config['run']}")
+    except ReclossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def print_plan(environment):
