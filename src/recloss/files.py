@@ -22,6 +22,8 @@ REMEDIES = {
     errno.EROFS: WRITABLE,
     errno.EACCES: WRITABLE,
     errno.EPERM: WRITABLE,
+    errno.ENOTDIR: "give a folder, or move the file that has its name",
+    errno.EISDIR: "give a file, or move the folder that has its name",
 }
 # Of NumPy, and of PyTorch on the CPU and on a GPU.
 _NO_MEMORY = re.compile(r"(?:(?i:unable|tried) to allocate ([\d.]+ \w+))|not enough memory")
@@ -50,7 +52,11 @@ def memory_asked(error: BaseException) -> str | None:
     found = _NO_MEMORY.search(str(error))
     if not isinstance(error, MemoryError) and not (found and isinstance(error, RuntimeError)):
         return None
-    return f" as {found[1]} were asked for" if found and found[1] else ""
+    if not found or not found[1]:
+        return ""
+    number, unit = found[1].split()
+    much = f"{float(number) / 1e9:.1f} GB" if unit == "bytes" else found[1]
+    return f" as {much} were asked for"
 
 
 def log_to(path: str | Path) -> None:

@@ -26,6 +26,7 @@ from disturb import (
     send,
     wait_for,
 )
+from test_data import server  # noqa: F401
 from test_workflow import clone, environment
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -383,3 +384,42 @@ def test_a_clone_and_data_with_blanks_and_unicode_change_nothing(small, tmp_path
     own.write_text(entry, "utf-8")
     finish(folder, "--configfile", SMALL, own.relative_to(folder), "--", "data")
     assert (folder / "results/own/data/own/published/split.npz").exists()
+
+
+# What networks do
+
+
+@pytest.mark.mirror
+@full_run
+def test_a_download_that_fails_leaves_nothing_and_the_next_call_finishes(
+    server,  # noqa: F811
+    mirror,
+    folder,
+    note,
+):
+    file = Path("resources/gowalla/test.txt")
+    call = ["--configfile", "config/gowalla.yaml", "--", file]
+    none = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    none |= {"no_proxy": "127.0.0.1", "RECLOSS_MIRROR": server.url}
+    answers = {
+        "cut in the middle": "cut",
+        "a web page": "<!DOCTYPE html><html>Sign in</html>",
+        "another file": "0 1 2\n",
+        "not there": 404,
+    }
+    lines = []
+    for fault, answer in answers.items():
+        server.pages["/gowalla/test.txt"] = [answer]
+        (line,) = fails(folder, *call, **none)
+        lines.append(line)
+        assert not [path for path in (folder / "resources").rglob("*") if path.is_file()], fault
+    for line, reason in zip(
+        lines, ("broke off", "an HTML page", "wrong checksum", "HTTP 404"), strict=True
+    ):
+        assert reason in line and "no connection" in line  # of the mirror, of its public homes
+    finish(folder, *call, **none | {"RECLOSS_MIRROR": str(mirror)})
+    whole = (mirror / "gowalla/test.txt").read_bytes()
+    differ = sum(a != b for a, b in zip((folder / file).read_bytes(), whole, strict=True))
+    seen = lines[1].replace(server.url, "http://mirror")
+    note("Download fails", f"no network; mirror: {', '.join(answers)}", len(lines), differ, seen)
+    assert differ == 0
