@@ -1,5 +1,6 @@
 """Files written whole or not at all, and errors of one line."""
 
+import atexit
 import contextlib
 import errno
 import fcntl
@@ -7,6 +8,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -70,6 +72,22 @@ def log_to(path: str | Path) -> None:
             print(f"error: {line}", file=sys.stderr)
 
     sys.excepthook = say
+
+
+def keep_caches() -> None:
+    """Where the home cannot be written to, let Snakemake and Jupyter keep their files elsewhere."""
+    usual = {
+        "XDG_CACHE_HOME": "~/.cache",
+        "IPYTHONDIR": "~/.ipython",
+        "JUPYTER_RUNTIME_DIR": "~/.local/share/jupyter/runtime",
+    }
+    for variable, default in usual.items():
+        folder = Path(os.environ.get(variable) or default).expanduser()
+        while not folder.exists():
+            folder = folder.parent
+        if not os.access(folder, os.W_OK):
+            os.environ[variable] = made = tempfile.mkdtemp(prefix="recloss-")
+            atexit.register(shutil.rmtree, made, ignore_errors=True)
 
 
 def claim(lock: str | Path, *folders: str | Path) -> BinaryIO | None:

@@ -54,7 +54,7 @@ def processes(call):
         every = root.children(recursive=True)
         server = [p for p in root.children() if "--forkserver" in p.cmdline()]
         forked = [p for s in server for p in s.children()]
-        alone = [p for p in every if {"train", "linear", "control"} & set(p.cmdline()[3:5])]
+        alone = [p for p in every if {"train", "linear", "control"} & set(p.cmdline()[2:4])]
         job = forked or alone
         return {"snakemake": [root], "server": server, "job": job, "all": [*every, root]}
     return {"snakemake": [], "server": [], "job": [], "all": []}

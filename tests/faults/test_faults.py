@@ -259,16 +259,18 @@ def test_a_full_disk_is_one_line_in_every_rule_and_leaves_nothing(small, finishe
                 path.unlink()
             filler = fill(results)
             targets = [path.relative_to(finished) for path in made]
-            lines = fails(finished, *CALL, "--", *targets)
+            text = finish(finished, *CALL, "--", *targets, ok=False)
             filler.unlink()
-            for rule in rules.split(", "):
-                told = [line for line in lines if "no space left" in line]
-                assert told, (rule, lines)
             assert not any(path.exists() for path in made), rules
-            seen = next(line for line in lines if "no space left" in line)
+            if rules != "results_notebook":  # whose faults papermill shows, in its way
+                assert "Traceback" not in text, text
+                told = [line for line in errors(text) if "no space left" in line]
+                assert len(told) >= len(rules.split(", ")), (rules, text)
+                seen = told[0]
+            assert "o space left on device" in text
         finish(finished, *CALL)
     rules = ", ".join(STEPS)
-    judge("Disk full", f"in each rule that writes: {rules}", finished, small, 16, seen)
+    judge("Disk full", f"in each rule that writes: {rules}", finished, small, len(STEPS), seen)
 
 
 def test_a_read_only_results_folder_is_refused_before_any_job(small, folder, judge):

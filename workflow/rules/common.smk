@@ -26,7 +26,7 @@ from recloss.experiment import config as configuration
 from recloss.experiment import memory, published, runs, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
-from recloss.files import ReclossError, claim
+from recloss.files import WRITABLE, ReclossError, claim
 from recloss.report.items import items
 
 # What `compare` compares with is no part of the experiment.
@@ -35,6 +35,9 @@ AGAINST = str(config.pop("against", ""))
 try:
     config.update(configuration.load(config))
     OWN_FILES = {d["name"]: own_files(d) for d in config["datasets"] if "path" in d}
+    if not os.access(".", os.W_OK):
+        here = f"{os.getcwd()}: cannot be written to, where Snakemake keeps its records"
+        raise ReclossError(f"{here}; {WRITABLE}")
     if "compare" in sys.argv and not AGAINST:
         raise ReclossError("compare: with what? --config against=results/published")
     if AGAINST:
