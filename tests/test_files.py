@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 from conftest import failure
 
 from recloss import __main__ as command
-from recloss.files import atomic, claim, fault
+from recloss.files import atomic, claim, fault, settle
 
 
 @pytest.mark.parametrize(
@@ -79,3 +80,13 @@ def test_a_folder_is_one_processes_until_that_ends(tmp_path):
     other.send_signal(signal.SIGKILL)
     other.wait()
     claim(lock, tmp_path).close()
+
+
+def test_a_file_from_the_future_is_of_now_and_others_stay(tmp_path):
+    future, past = tmp_path / "run" / "future", tmp_path / "past"
+    future.parent.mkdir()
+    for path, at in ((future, time.time() + 1e6), (past, 1e9)):
+        path.touch()
+        os.utime(path, (at, at))
+    settle(tmp_path)
+    assert future.stat().st_mtime <= time.time() and past.stat().st_mtime == 1e9

@@ -26,7 +26,7 @@ from recloss.experiment import config as configuration
 from recloss.experiment import memory, published, runs, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
-from recloss.files import WRITABLE, ReclossError, claim
+from recloss.files import WRITABLE, ReclossError, claim, settle
 from recloss.report.items import items
 
 # What `compare` compares with is no part of the experiment.
@@ -45,6 +45,9 @@ try:
 except ReclossError as error:
     # In one line, where an exception would show its place in the rules.
     sys.exit(f"error: {error}")
+
+if not {"-n", "--dry-run", "--dryrun", "--target-jobs"}.intersection(sys.argv):
+    settle(f"results/{config['run']}", "resources")
 
 # Of a notebook neither bars nor its kernel's warnings, which would run through Snakemake's bars.
 KERNELS = shlex.quote(str(Path(workflow.basedir) / "workflow" / "jupyter"))
