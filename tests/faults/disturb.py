@@ -49,15 +49,28 @@ def printed(folder):
 
 def processes(call):
     """The processes of a call: snakemake, its fork server, and the jobs' own."""
-    with suppress(psutil.Error):
+    try:
         root = psutil.Process(call.pid)
-        every = root.children(recursive=True)
-        server = [p for p in root.children() if "--forkserver" in p.cmdline()]
-        forked = [p for s in server for p in s.children()]
-        alone = [p for p in every if {"train", "linear", "control"} & set(p.cmdline()[2:4])]
-        job = forked or alone
-        return {"snakemake": [root], "server": server, "job": job, "all": [*every, root]}
-    return {"snakemake": [], "server": [], "job": [], "all": []}
+        every, near = root.children(recursive=True), root.children()
+    except psutil.Error:
+        return {"snakemake": [], "server": [], "job": [], "all": []}
+    server = [process for process in near if "--forkserver" in _words(process)]
+    numbers = {process.pid for process in server}
+    forked = [each for each in every if _parent(each) in numbers]
+    alone = [each for each in every if {"train", "linear", "control"} & set(_words(each)[2:4])]
+    job = forked or alone
+    return {"snakemake": [root], "server": server, "job": job, "all": [*every, root]}
+
+
+def _words(process):
+    with suppress(psutil.Error):  # killed, and not yet waited for
+        return process.cmdline()
+    return []
+
+
+def _parent(process):
+    with suppress(psutil.Error):
+        return process.ppid()
 
 
 def send(some, number):
