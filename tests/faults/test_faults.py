@@ -371,9 +371,11 @@ def test_a_locale_without_unicode_changes_nothing(small, folder, judge):
 
 @full_run
 def test_a_clone_and_data_with_blanks_and_unicode_change_nothing(small, tmp_path, judge):
-    folder = clone(tmp_path / "Prüf ordner 'ß' é")
+    (line,) = fails(clone(tmp_path / "it's"), *CALL)
+    assert "with a quote in its path; move the clone" in line
+    folder = clone(tmp_path / "Prüf ordner ß é")
     finish(folder, *CALL)
-    judge("Blanks, quotes and unicode in the path", "of the clone", folder, small)
+    judge("Blanks and unicode in the path", "of the clone", folder, small)
     data = folder / "Meine Daten"
     shutil.copytree(small / "results/faults/data/small/raw", data)
     ratings = data / "Käufe 2026.txt"

@@ -38,6 +38,9 @@ try:
     if not os.access(".", os.W_OK):
         here = f"{os.getcwd()}: cannot be written to, where Snakemake keeps its records"
         raise ReclossError(f"{here}; {WRITABLE}")
+    if "'" in workflow.basedir:
+        fault = "Snakemake runs no notebook from a folder with a quote in its path"
+        raise ReclossError(f"{workflow.basedir}: {fault}; move the clone")
     if "compare" in sys.argv and not AGAINST:
         raise ReclossError("compare: with what? --config against=results/published")
     if AGAINST:
