@@ -8,7 +8,7 @@ from collections import Counter
 
 import psutil
 import pytest
-from disturb import DEMO, SMALL, begin, printed, processes, send
+from disturb import DEMO, SMALL, begin, errors, printed, processes, send
 from test_workflow import clone
 
 pytest_plugins = ["undisturbed"]
@@ -69,6 +69,7 @@ def test_thirty_kills_at_random_moments_of_the_demo_lose_nothing(demo, tmp_path,
     while len(done) < 30:
         folders.append(clone(tmp_path / str(len(folders))))
         done += disturbed(folders[-1], DEMO, chance, kinds, (3, 20), started)
+    tried = f"at random moments of the demo, all kinds in turn in {len(folders)} runs"
+    said = [line for each in folders for line in errors(printed(each)) if "killed" in line]
     for kind, count in Counter(done).items():
-        tried = f"at random moments of the demo, all kinds in turn in {len(folders)} runs"
-        judge(KINDS[kind], tried, folders, demo, count)
+        judge(KINDS[kind], tried, folders, demo, count, said[0] if kind == "job" else "")
