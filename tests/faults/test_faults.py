@@ -237,7 +237,7 @@ STEPS = {
     "report": ["report.html"],
     "results_notebook": ["tables/*.html", "tables/*.tex", "figures/*.svg"],
     "models, claims, summaries": ["tables/*.csv", "seconds/*.json"],
-    "truth, bounds, aggregate": ["data/small/truth.csv", "data/small/bounds.csv", "metrics.csv"],
+    "truth, bounds, aggregate": ["data/small/truth.csv", "data/small/bounds.csv", "*.csv"],
     "train, linear, control, certify, configuration": [
         *("train/small/mf/*/base/seed0/*", "train/small/linear/*/base/seed0/*"),
         *("train/small/control/*/base/seed0/*", "data/small/certificates.csv", "config.yaml"),
