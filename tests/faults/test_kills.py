@@ -19,6 +19,8 @@ KINDS = {
     "all": "SIGKILL of all at once",
 }
 
+KILLS = 32  # of the demo
+
 
 def disturbed(folder, config, chance, kinds, gap, started):
     """Run to the end, again and again through kills, `gap` seconds apart; return their kinds.
@@ -63,10 +65,10 @@ def test_a_kill_of_each_kind_loses_nothing(small, folder, judge, started):
 
 
 @pytest.mark.faults
-def test_thirty_kills_at_random_moments_of_the_demo_lose_nothing(demo, tmp_path, judge, started):
+def test_kills_at_random_moments_of_the_demo_lose_nothing(demo, tmp_path, judge, started):
     chance, folders, done = random.Random(16), [], []
-    kinds = itertools.islice(itertools.cycle(KINDS), 30)
-    while len(done) < 30:
+    kinds = itertools.islice(itertools.cycle(KINDS), KILLS)
+    while len(done) < KILLS:
         folders.append(clone(tmp_path / str(len(folders))))
         done += disturbed(folders[-1], DEMO, chance, kinds, (3, 20), started)
     tried = f"at random moments of the demo, all kinds in turn in {len(folders)} runs"
