@@ -40,7 +40,8 @@ def begin(folder, *arguments, **variables):
 
 def finish(folder, *arguments, **variables):
     """Call snakemake undisturbed, to its end; return what it printed."""
-    return snakemake(folder, *arguments, **variables)
+    # Wide: no line of an error is wrapped.
+    return snakemake(folder, *arguments, **{"COLUMNS": "1000"} | variables)
 
 
 def printed(folder):
