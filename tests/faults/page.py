@@ -20,7 +20,7 @@ def filled(page, results):
     cells = [[_cell(name, row[name]) for name in HEAD] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in (list(HEAD.values()), ["---"] * len(HEAD), *cells)]
     times = sum(int(row["moments"]) for row in rows)
-    differ = sum(int(row["bytes"]) for row in rows)
+    differ = sum(int(row["bytes"] or 0) for row in rows)
     said = f"{len(rows)} faults, {times} times in all; bytes that differ: {differ}."
     table = "\n".join([said, "", *lines])
     begin, _, rest = page.partition("<!-- faults -->\n")
@@ -29,7 +29,7 @@ def filled(page, results):
 
 def _cell(name, text):
     shown = text.replace("|", r"\|")
-    return f"`{shown}`" if name == "seen" and shown else shown or "nothing"
+    return f"`{shown}`" if name == "seen" and shown else shown
 
 
 if __name__ == "__main__":

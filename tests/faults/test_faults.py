@@ -52,6 +52,7 @@ def fails(folder, *arguments, **variables):
 # What people do
 
 
+@full_run
 def test_control_c_ends_all_and_the_next_call_finishes(small, folder, judge, started):
     call = begin(folder, *CALL)
     some = wait_for(lambda: call.poll() is None and processes(call)["job"] and processes(call))
@@ -203,7 +204,7 @@ def test_no_memory_on_the_host_is_said_with_what_was_needed(training, tmp_path, 
     assert line.startswith("error: out of memory on cpu") and "needs about" in line
     assert "lower batch_size, negatives, dim" in line and "Traceback" not in done.stderr
     assert not (tmp_path / "big").exists()
-    note("Out of memory on the host", "`ulimit -v` of 8 GiB", 1, 0, line)
+    note("Out of memory on the host", "`ulimit -v` of 8 GiB", 1, "", line)
 
 
 class FullGpu(TorchDispatchMode):
@@ -226,7 +227,7 @@ def test_no_memory_on_a_gpu_is_said_with_what_was_needed(training, tmp_path, not
     assert "2.00 GiB were asked for; this run needs about" in line and "\n" not in line
     assert not (tmp_path / "big").exists()
     tried = "PyTorch's error raised where it allocates; no GPU took part"
-    note("Out of memory on a GPU", tried, 1, 0, line)
+    note("Out of memory on a GPU", tried, 1, "", line)
 
 
 # What disks do
@@ -274,6 +275,7 @@ def test_a_full_disk_is_one_line_in_every_rule_and_leaves_nothing(small, finishe
     judge("Disk full", f"in each rule that writes: {rules}", finished, small, len(STEPS), seen)
 
 
+@full_run
 def test_a_read_only_results_folder_is_refused_before_any_job(small, folder, judge):
     results = folder / "results"
     results.mkdir()
