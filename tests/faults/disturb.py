@@ -151,6 +151,7 @@ def disk(folder, megabytes=64):
         subprocess.run(["umount", "--lazy", folder], check=True)
         if kept.exists():
             shutil.copytree(kept, folder, symlinks=True, dirs_exist_ok=True)
+            shutil.rmtree(kept)
 
 
 @contextmanager
