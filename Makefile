@@ -1,6 +1,7 @@
 # make demo: the whole workflow on a simulated data set, in minutes on two cores.
 # make own DATA=ratings.csv [NAME=shop] [CONFIG=more.yaml]: which loss to use on your own data.
 # make test: everything that CI runs.
+# make faults: what the workflow survives.
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -9,7 +10,7 @@ ANY := '{"run": "any", "datasets": [{"name": "any", "simulate": {}}], "device": 
 HASHED := --quiet --no-deps --require-hashes
 RUN := . $(VENV)/bin/activate &&
 
-.PHONY: demo own own-data test install lint lock audit docs bench bench-peers
+.PHONY: demo own own-data test faults install lint lock audit docs bench bench-peers
 
 demo: $(INSTALLED)
 	@$(RUN) snakemake --cores all --configfile config/demo.yaml
@@ -27,6 +28,13 @@ own-data:
 
 test: lint $(VENV)/.triton
 	$(RUN) pytest -n auto --dist worksteal
+
+# Every fault of docs/reliability.md, one after the other, and its table anew; as root, for disks of their own.
+FAULTS := tests/faults/results.csv
+faults: $(INSTALLED)
+	rm -f $(FAULTS)
+	$(RUN) RECLOSS_FAULTS=$(CURDIR)/$(FAULTS) pytest -m '' tests/faults
+	$(RUN) python tests/faults/page.py
 
 # torch's CUDA builds bring Triton along; the tests run its interpreter and compiler without a GPU.
 $(VENV)/.triton: $(INSTALLED)

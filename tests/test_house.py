@@ -17,7 +17,7 @@ from recloss.experiment import code
 LIBRARY = REPO / "src" / "recloss"
 # Nothing imports what stands later; within a package, anything goes.
 ORDER = [
-    *("files", "seeds", "data", "losses", "engine", "models", "train", "experiment"),
+    *("files", "seeds", "data", "losses", "engine", "models", "checkpoint", "train", "experiment"),
     *("analysis", "recommend", "report", "cli", "forkserver", "__main__"),
 ]
 MODULES = {
@@ -168,7 +168,7 @@ def library(tmp_path, monkeypatch):
 
 
 TRAINING = [
-    *("seeds", "losses", "train", "data.interactions", "data.arrays", "data.prior"),
+    *("seeds", "losses", "checkpoint", "train", "data.interactions", "data.arrays", "data.prior"),
     *("models.factorization", "models.graph", "models.backbones"),
     *("engine.sampling", "engine.scores", "engine.optim", "engine.ranking", "engine.device"),
     *("engine.propagation", "engine.kernels.cpu", "engine.kernels.cuda", "engine.kernels.jit"),

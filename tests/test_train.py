@@ -10,6 +10,8 @@ import pytest
 import torch
 from conftest import backend, interactions
 
+from recloss import train
+from recloss.checkpoint import Stopped
 from recloss.data.split import split, write
 from recloss.engine.device import pick_device
 from recloss.engine.ranking import Ranking, dot_scores, means
@@ -394,6 +396,27 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_bits(small_split, tmp
 
 def _untimed(history):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def test_a_run_told_to_stop_does_after_its_epoch_and_goes_on_to_the_same_bits(
+    small_split, tmp_path
+):
+    whole = trainer(small_split)
+    whole.run()
+    broken = trainer(small_split, say=lambda line: line.startswith("epoch 2") and broken.stop())
+    with pytest.raises(Stopped, match="goes on after epoch 2"):
+        broken.run(tmp_path / "state.pt", "same")
+    resumed = trainer(small_split)
+    resumed.run(tmp_path / "state.pt", "same")
+    assert same(tables(whole), tables(resumed))
+
+
+def test_a_run_told_to_stop_leaves_an_epoch_that_has_long_to_go(small_split, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "GRACE", 0.0)
+    run = trainer(small_split, batch_size=8, say=lambda line: run.stop())
+    with pytest.raises(Stopped, match="goes on from the start"):
+        run.run(tmp_path / "state.pt", "one")
+    assert run.progress.history == [] and not (tmp_path / "state.pt").exists()
 
 
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(small_split, tmp_path):

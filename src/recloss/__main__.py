@@ -3,11 +3,12 @@
 import argparse
 import gc
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 
 from recloss import forkserver
-from recloss.files import ReclossError
+from recloss.files import fault
 
 # A module of recloss.cli each, imported when it is called: `recloss --help` needs none.
 COMMANDS = {
@@ -54,10 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_arguments(parser)
     try:
         command.run(parser.parse_args(arguments[1:]))
-    except ReclossError as error:
-        sys.exit(f"error: {error}")
-    except FileNotFoundError as error:
-        sys.exit(f"error: no file {error.filename}; check the path")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        if (line := fault(error)) is None:
+            raise
+        sys.exit(f"error: {line}")
 
 
 def _overview() -> argparse.ArgumentParser:

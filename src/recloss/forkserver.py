@@ -42,7 +42,10 @@ def start(environment: dict[str, str]) -> subprocess.Popen | None:
     """
     if sys.platform != "linux":
         return None
-    path = Path(tempfile.mkdtemp(prefix="recloss-")) / "socket"
+    try:
+        path = Path(tempfile.mkdtemp(prefix="recloss-")) / "socket"
+    except OSError:  # no folder for temporary files is writable
+        return None
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             listener.bind(str(path))
@@ -165,7 +168,7 @@ def _obey(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while number := connection.recv(1):
             os.kill(os.getpid(), number[0])
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 # The command

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from recloss import seeds
+from recloss import checkpoint, seeds
+from recloss.checkpoint import Stopped
 from recloss.data.interactions import Split
 from recloss.data.prior import class_prior, row_weights
 from recloss.engine import ranking, sampling
 from recloss.engine.optim import Adam
 from recloss.engine.ranking import Ranking, dot_scores, means, ranks_by_cosine
 from recloss.engine.scores import batch_scores, others, same, sampled_scores
-from recloss.files import ReclossError, atomic
+from recloss.files import ReclossError
 from recloss.losses import FREE, LOSSES, data_arguments, hyper_parameters
 from recloss.models.backbones import BACKBONES
 from recloss.models.factorization import Batch
@@ -30,6 +31,7 @@ CHECK_EVERY = 100  # steps between looks at the loss; on a GPU, which would wait
 WARM_UP = 3  # steps before one is captured: they compile kernels and fill the allocator
 SAY_EVERY = 15.0  # seconds between lines of progress within an epoch
 CHECKPOINT_SHARE = 0.05  # of the running time may go into writing checkpoints
+GRACE = 10.0  # seconds for the end of its epoch that a run takes when it is told to stop
 
 
 @dataclass
@@ -100,6 +102,8 @@ class Trainer:
         self.parameters = {keyword.get(name, name): s[name] for name in hyper_parameters(loss)}
         self.progress = Progress(learning_rate=s["learning_rate"])
         self.best = self._copy_tables()
+        self.told_to_stop = math.inf  # when
+        self.kept = 0  # the epoch of the checkpoint
 
     def _copy_tables(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -229,6 +233,8 @@ class Trainer:
         on_host = self.device.type == "cpu"
         said = started = time.monotonic()
         for step in range(self.steps):
+            if time.monotonic() - self.told_to_stop > GRACE:
+                raise Stopped(self.kept)
             if (step + 1) * size <= n:
                 self.full_step(step)
             else:
@@ -262,6 +268,10 @@ class Trainer:
             cause = f"the temperature ({s['temperature']}) is very low; or {cause}"
         raise ReclossError(f"{fault}; likely {cause}")
 
+    def stop(self) -> None:
+        """Have `run` end by `Stopped`, after this epoch if that ends soon."""
+        self.told_to_stop = min(self.told_to_stop, time.monotonic())
+
     def evaluate(self, on_test: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return users (n,) and their metrics on test or validation: `Ranking.per_user`."""
         with torch.no_grad():
@@ -276,15 +286,16 @@ class Trainer:
             self._ranking[on_test] = make(self.split, self.device)
         return self._ranking[on_test]
 
-    def run(self, checkpoint: Path | None = None, fingerprint: str = "") -> None:
-        """Train to the end, from `checkpoint` if it holds this very run; leave the best tables.
+    def run(self, path: Path | None = None, fingerprint: str = "") -> None:
+        """Train to the end, from the checkpoint `path` if it is this run's; leave the best tables.
 
-        The checkpoint is written at the end of an epoch, never within one: draws depend only on
-        (seed, epoch, step), so that repeating an epoch repeats its numbers.
+        It is written at the end of an epoch, never within one: draws depend only on
+        (seed, epoch, step), so that repeating an epoch repeats its numbers. Raises `Stopped` where
+        `stop` was called.
         """
         s, p = self.settings, self.progress
-        if checkpoint is not None and checkpoint.exists():
-            p = self._resume(checkpoint, fingerprint)
+        if path is not None and path.exists():
+            p = self._resume(path, fingerprint)
         on_test = len(self.split.valid.users) == 0
         saved = time.monotonic()
         cost = 0.0
@@ -306,9 +317,12 @@ class Trainer:
                 p.eval_seconds += time.monotonic() - trained
                 self._after_evaluation(loss, metrics, watched)
             now = time.monotonic()
-            if checkpoint is not None and cost <= CHECKPOINT_SHARE * (now - saved):
-                self._save(checkpoint, fingerprint)
+            stopping = now > self.told_to_stop
+            if path is not None and (stopping or cost <= CHECKPOINT_SHARE * (now - saved)):
+                self._save(path, fingerprint)
                 saved, cost = time.monotonic(), time.monotonic() - now
+            if stopping:
+                raise Stopped(self.kept)
         self.model.load_state_dict(self.best)
 
     def _ended(self) -> bool:
@@ -351,33 +365,28 @@ class Trainer:
             p.learning_rate = max(p.learning_rate * s["lr_factor"], s["min_learning_rate"])
             self.model.load_state_dict(self.best)
 
-    def _save(self, checkpoint: Path, fingerprint: str) -> None:
-        state = {
-            "fingerprint": fingerprint,
-            "progress": json.dumps(vars(self.progress)),
-            "tables": self.model.state_dict(),
-            "best": self.best,
-            "optimiser": self.optimiser.state(),
-        }
-        with atomic(checkpoint) as temporary:
-            torch.save(state, temporary)
+    def _save(self, path: Path, fingerprint: str) -> None:
+        state = {"progress": json.dumps(vars(self.progress)), "best": self.best}
+        state |= {"tables": self.model.state_dict(), "optimiser": self.optimiser.state()}
+        if fault := checkpoint.write(path, fingerprint, state):
+            since = f"epoch {self.kept}" if self.kept else "the start"
+            self.say(f"{fault}; the run goes on, and a kill would cost what it did since {since}")
+        else:
+            self.kept = self.progress.epoch
 
-    def _resume(self, checkpoint: Path, fingerprint: str) -> Progress:
-        """Take up the state in `checkpoint`, unless it is damaged or of another run."""
-        try:
-            state = torch.load(checkpoint, map_location=self.device, weights_only=True)
-        except Exception as error:
-            self.say(f"{checkpoint} is unreadable ({type(error).__name__}); starting anew")
-            return self.progress
-        if state["fingerprint"] != fingerprint:
-            self.say(f"{checkpoint} is of other settings, data or code; starting anew")
+    def _resume(self, path: Path, fingerprint: str) -> Progress:
+        """Take up the state in a checkpoint, unless it is damaged or of another run."""
+        state = checkpoint.read(path, fingerprint, self.device)
+        if isinstance(state, str):
+            self.say(f"{state}; starting anew")
             return self.progress
         self.model.load_state_dict(state["tables"])
         for mine, saved in zip(self.optimiser.state(), state["optimiser"], strict=True):
             mine.copy_(saved)
         self.best = state["best"]
         self.progress = Progress(**json.loads(state["progress"]))
-        self.say(f"resumed after epoch {self.progress.epoch}")
+        self.kept = self.progress.epoch
+        self.say(f"resumed after epoch {self.kept}")
         return self.progress
 
 

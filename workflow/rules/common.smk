@@ -28,7 +28,7 @@ from recloss.experiment import config as configuration
 from recloss.experiment import memory, published, runs, runtime, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
-from recloss.files import ReclossError
+from recloss.files import WRITABLE, ReclossError, claim, settle
 from recloss.report.items import items
 
 # What `compare` compares with is no part of the experiment.
@@ -41,6 +41,12 @@ try:
         if "{" in str(file):
             fault = f"{file}: Snakemake takes braces for wildcards; rename it, or link to it"
             raise ReclossError(fault)
+    if not os.access(".", os.W_OK):
+        here = f"{os.getcwd()}: cannot be written to, where Snakemake keeps its records"
+        raise ReclossError(f"{here}; {WRITABLE}")
+    if "'" in workflow.basedir:
+        fault = "Snakemake runs no notebook from a folder with a quote in its path"
+        raise ReclossError(f"{workflow.basedir}: {fault}; move the clone")
     if "compare" in sys.argv and not AGAINST:
         raise ReclossError("compare: with what? --config against=results/published")
     if AGAINST:
@@ -52,6 +58,8 @@ except ReclossError as error:
 # Called by its path, Snakemake finds recloss and papermill too.
 FOLDERS = [*os.get_exec_path(), str(Path(sys.executable).parent)]
 os.environ.update(PATH=os.pathsep.join(FOLDERS))
+if not {"-n", "--dry-run", "--dryrun", "--target-jobs"}.intersection(sys.argv):
+    settle(f"results/{config['run']}", "resources")
 
 # Of a notebook neither bars nor its kernel's warnings, which would run through Snakemake's bars.
 KERNELS = shlex.quote(str(Path(workflow.basedir) / "workflow" / "jupyter"))
@@ -450,6 +458,8 @@ def folder_hash(folder):
 
 def start():
     """Print the plan, and have a process ready that the jobs are forked from; unless nothing is trained."""
+    if not {"plan", "bench", "published_report"}.intersection(sys.argv):
+        claim_folders()
     if {"bench", "publish", "published_report"}.intersection(sys.argv):
         return
     # As Snakemake sets them for a job.
@@ -466,6 +476,17 @@ def elsewhere():
     chosen = ("--executor", "-e", "--profile", "--workflow-profile")
     words = {word.split("=")[0] for word in sys.argv}
     return "SNAKEMAKE_PROFILE" in os.environ or not words.isdisjoint(chosen)
+
+
+def claim_folders():
+    """Refuse to run the experiment where another process does, or where nothing can be written."""
+    # Snakemake's own locks, which outlive a kill, are off in the profiles.
+    global LOCK
+    try:
+        LOCK = claim(f"logs/{config['run']}/.lock", f"results/{config['run']}")
+    except ReclossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def print_plan(environment):

@@ -1,12 +1,11 @@
 """Collect the runs of the experiment into metrics.csv and history.csv."""
 
-import sys
 from pathlib import Path
 
 from recloss.analysis.summaries import tidy
-from recloss.files import atomic
+from recloss.files import atomic, log_to
 
-sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
+log_to(snakemake.log[0])
 results = Path(snakemake.output.metrics).parent
 metrics, history = tidy(snakemake.params.experiments, results)
 for frame, path in ((metrics, snakemake.output.metrics), (history, snakemake.output.history)):

@@ -7,10 +7,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(snakemake.scriptdir).resolve().parents[1]))  # of benchmarks/
 
 from benchmarks.page import render_bench, summary
-from recloss.files import atomic, write_json
+from recloss.files import atomic, log_to, write_json
 from recloss.report import figures, look
 
-sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
+log_to(snakemake.log[0])
 parts = {
     Path(path).stem: json.loads(Path(path).read_text("utf-8"))
     for path in [*snakemake.input.parts, *snakemake.input.peers]

@@ -1,13 +1,13 @@
 """Judge the papers' claims on each data set: verdict, effect, interval."""
 
-import sys
 from pathlib import Path
 
 from recloss.analysis.claims import judge
 from recloss.analysis.results import Results, write_tables
 from recloss.analysis.verdicts import Evidence
+from recloss.files import log_to
 
-sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
+log_to(snakemake.log[0])
 config = snakemake.params.config
 results = Results(Path(snakemake.input.metrics).parent, config)
 tables = results.debiasing(), results.bounds(), results.shown()

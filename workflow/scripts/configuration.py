@@ -1,12 +1,10 @@
 """Write the completed configuration beside the results that it made."""
 
-import sys
-
 import yaml
 
-from recloss.files import atomic
+from recloss.files import atomic, log_to
 
-sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
+log_to(snakemake.log[0])
 with atomic(snakemake.output[0]) as temporary:
     text = yaml.safe_dump(snakemake.params.config, sort_keys=False, width=100, allow_unicode=True)
     temporary.write_text(text, encoding="utf-8")

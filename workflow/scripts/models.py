@@ -1,14 +1,14 @@
 """Compare the models of the main table, and say which to use."""
 
-import sys
 from pathlib import Path
 
 from recloss.analysis.advice import advise
 from recloss.analysis.results import Results, write_tables
 from recloss.analysis.stats import summarise
 from recloss.analysis.summaries import CUTOFFS, part_of
+from recloss.files import log_to
 
-sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
+log_to(snakemake.log[0])
 config = snakemake.params.config
 results = Results(Path(snakemake.input.metrics).parent, config)
 compared = part_of(results.metrics, "main", "control")

@@ -1,12 +1,12 @@
 """Copy the tidy results of the experiment to results/published/RUN."""
 
 import shutil
-import sys
 from pathlib import Path
 
 from recloss.experiment.restore import FILES
+from recloss.files import log_to
 
-sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
+log_to(snakemake.log[0])
 published = Path(snakemake.output.config).parent
 results = Path(snakemake.input.metrics).parent
 for folder in ("tables", "runs", "data", "seconds"):

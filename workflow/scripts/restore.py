@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 from recloss.experiment.restore import restore
+from recloss.files import log_to
 
-sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
+log_to(snakemake.log[0])
 hashes = {}
 for manifest in map(Path, snakemake.input):
     text = json.loads(manifest.read_text("utf-8"))

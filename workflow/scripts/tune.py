@@ -1,12 +1,11 @@
 """Write the best trial of every model to tuned.yaml."""
 
-import sys
 from pathlib import Path
 
 from recloss.experiment.tuning import tuned_yaml
-from recloss.files import atomic
+from recloss.files import atomic, log_to
 
-sys.stderr = open(snakemake.log[0], "w", encoding="utf-8", buffering=1)
+log_to(snakemake.log[0])
 text = tuned_yaml([Path(path).parent for path in snakemake.input.metrics], snakemake.params.run)
 with atomic(snakemake.output[0]) as temporary:
     temporary.write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ import sys
 import time
 
 from recloss.cli import gpus, options
-from recloss.experiment import flags
+from recloss.experiment import flags, shortage
 from recloss.experiment.schema import LINEAR, linear_schema
 
 
@@ -36,9 +36,10 @@ def run(arguments: argparse.Namespace) -> None:
     device = linear.device_for(a.model, a.device, split.train.n_items)
     started = time.monotonic()
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
-    fitted = linear.fit(a.model, split, settings, a.seed, device, say)
-    trained = time.monotonic()
-    users, values, recommended, history = linear.evaluate(fitted, split, device)
+    with shortage.said(manifest, a.model, settings, device.type):
+        fitted = linear.fit(a.model, split, settings, a.seed, device, say)
+        trained = time.monotonic()
+        users, values, recommended, history = linear.evaluate(fitted, split, device)
     identity = record.identity(
         manifest, LINEAR, a.model, a.variant, a.seed, settings, code_hash(__name__)
     )

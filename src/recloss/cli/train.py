@@ -4,14 +4,16 @@ Writes metrics.json, history.csv, per_user.npz and vectors.npz. Every setting is
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 from recloss.cli import gpus, options
-from recloss.experiment import flags
+from recloss.experiment import flags, shortage
 from recloss.experiment.schema import BACKBONE, backbone_names, loss_names
 
 
@@ -44,6 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     import torch  # more than a second, which help and faults of the flags need not wait for
 
+    from recloss.checkpoint import Stopped
     from recloss.data.arrays import load_split, read_truth
     from recloss.engine.device import keep_memory, peak_memory_mb, pick_device, use_threads
     from recloss.experiment import record
@@ -60,6 +63,11 @@ def run(arguments: argparse.Namespace) -> None:
     manifest = json.loads(arguments.manifest.read_text("utf-8"))
     label = f"{manifest['dataset']} {arguments.backbone} {arguments.loss} {arguments.variant} "
     label += f"seed{arguments.seed}"
+
+    def say(line: str) -> None:
+        with contextlib.suppress(OSError):  # who reads it may be gone, by the signal that ends this
+            print(f"[{label}] {line}", file=sys.stderr, flush=True)
+
     identity = record.identity(
         manifest,
         arguments.backbone,
@@ -69,20 +77,29 @@ def run(arguments: argparse.Namespace) -> None:
         settings,
         code_hash(__name__),
     )
-    trainer = Trainer(
-        load_split(arguments.data),
-        arguments.loss,
-        settings,
-        arguments.seed,
-        device,
-        say=lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True),
-        truth=arguments.truth and read_truth(arguments.truth, manifest["n_items"]).mean(1),
-        backbone=arguments.backbone,
-    )
-    text = json.dumps([identity, device.type], sort_keys=True)
-    trainer.run(arguments.checkpoint, hashlib.sha256(text.encode()).hexdigest())
-    users, values = trainer.evaluate(on_test=True)
-    recommended = trainer.ranking(on_test=True).recommended(trainer.split.train.item_counts())
+    with shortage.said(manifest, arguments.loss, settings, device.type, arguments.backbone):
+        trainer = Trainer(
+            load_split(arguments.data),
+            arguments.loss,
+            settings,
+            arguments.seed,
+            device,
+            say=say,
+            truth=arguments.truth and read_truth(arguments.truth, manifest["n_items"]).mean(1),
+            backbone=arguments.backbone,
+        )
+        text = json.dumps([identity, device.type], sort_keys=True)
+        fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        before = signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
+        try:
+            trainer.run(arguments.checkpoint, fingerprint)
+        except Stopped as end:
+            say(str(end))
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)  # to end by it, as whoever sent it expects
+        signal.signal(signal.SIGTERM, before)
+        users, values = trainer.evaluate(on_test=True)
+        recommended = trainer.ranking(on_test=True).recommended(trainer.split.train.item_counts())
     p = trainer.progress
     metrics = record.metrics_of(
         identity,

@@ -58,7 +58,7 @@ def fetch(
 
 def _bring(home: str, target: Path, row: Source, retries: int, timeout) -> str | None:
     """Copy or download `home` to `target`; return why not, or None when it is there, verified."""
-    part = target.with_name(target.name + ".part")
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     download = pooch.HTTPDownloader(sys.stderr.isatty(), chunk_size=1 << 16, timeout=timeout)
     for attempt in range(retries):
         if attempt:

@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from recloss.files import ReclossError
+from recloss.files import REMEDIES, ReclossError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -37,6 +37,8 @@ def _load(device: str) -> ModuleType | None:
             from recloss.engine.kernels import cuda as kernels
         kernels.check()
     except Exception as error:  # a numba or Triton that does not fit, a compiler that is missing
+        if getattr(error, "errno", None) in REMEDIES:
+            raise  # a full disk, on which they cannot be kept, is no reason for other numbers
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         warnings.warn(
             f"the {device} kernels are off and plain PyTorch runs instead, slower: {reason}",

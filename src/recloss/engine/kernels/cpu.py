@@ -22,7 +22,7 @@ from torch import Tensor
 
 from recloss.engine import optim
 from recloss.engine.kernels.cpu_propagation import propagate as propagate
-from recloss.engine.kernels.jit import LANES
+from recloss.engine.kernels.jit import LANES, compiled
 from recloss.engine.kernels.jit import inline as _inline
 from recloss.engine.kernels.jit import parallel as _jit
 from recloss.engine.sampling import Draws
@@ -474,7 +474,7 @@ def adam(state: optim.Adam) -> None:
 # Evaluation
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _sift(kept, ids, value, column, size):
     """Replace the top of the heap kept[:size] by (value, column) and let it sink to its place."""
     at = 0
