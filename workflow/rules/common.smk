@@ -485,7 +485,8 @@ def claim_folders():
     try:
         LOCK = claim(f"logs/{config['run']}/.lock", f"results/{config['run']}")
     except ReclossError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # In one write, into which Snakemake's own lines cannot come.
+        print(f"error: {error}\n", end="", file=sys.stderr)
         sys.exit(1)
 
 
