@@ -99,13 +99,14 @@ def test_a_fault_is_one_line_and_a_status(server, training, tmp_path, variable):
     assert helped.returncode == 0 and "usage: recloss" in helped.stdout
 
 
-def test_it_forks_what_it_would_run_alike_and_nothing_else(training, tmp_path, server):
+@pytest.mark.parametrize("variable", [{"OMP_NUM_THREADS": "7"}, {"SLURM_JOB_ID": "1"}])
+def test_it_forks_what_it_would_run_alike_and_nothing_else(training, tmp_path, server, variable):
     caller, worker = begin(training(tmp_path / "a", LONG))
     assert worker.ppid() == server.pid
     caller.terminate()
     other = subprocess.Popen(
         training(tmp_path / "b", LONG),
-        env=os.environ | {"OMP_NUM_THREADS": "7"},
+        env=os.environ | variable,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -26,10 +26,11 @@ from typing import Any
 
 SOCKET = "RECLOSS_FORKSERVER"  # the environment variable that says where the server listens
 FLAG = "--forkserver"
-# Variables that libraries read while they are loaded.
-_READ_ON_LOADING = ("OMP_", "GOMP_", "KMP_", "GOTO_", "OPENBLAS_", "MKL_", "VECLIB_", "NUMEXPR_")
-_READ_ON_LOADING += ("NUMBA_", "TORCH", "PYTORCH_", "TRITON_", "CUDA_", "PYTHON", "LD_", "MALLOC_")
-_READ_ON_LOADING += ("LANG", "LC_")
+# Variables that libraries read while they are loaded, or that name a cluster's job, whose limits
+# hold for what it starts.
+_COMPARED = ("OMP_", "GOMP_", "KMP_", "GOTO_", "OPENBLAS_", "MKL_", "VECLIB_", "NUMEXPR_")
+_COMPARED += ("NUMBA_", "TORCH", "PYTORCH_", "TRITON_", "CUDA_", "PYTHON", "LD_", "MALLOC_")
+_COMPARED += ("LANG", "LC_", "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ACCEPTED = b"+"
 
@@ -120,7 +121,7 @@ def _fork(connection: socket.socket, main: Callable[[list[str]], None]) -> None:
 
 def _here() -> list[Any]:
     """Return what this process is loaded from."""
-    read = {k: v for k, v in os.environ.items() if k.startswith(_READ_ON_LOADING)}
+    read = {k: v for k, v in os.environ.items() if k.startswith(_COMPARED)}
     return [sys.prefix, __file__, read]
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from recloss.files import ReclossError
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first, in C, where libyaml is
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe both; in C, where libyaml is
 
 # The rules of a class prior (`data.prior`) and the parameter that each takes.
 PRIOR_RULES = {"more": "k", "share": "alpha", "constant": "tau", "truth": None}
@@ -27,7 +27,7 @@ CONTROL = "control"
 @functools.cache
 def schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of the configuration."""
-    return yaml.load(Path(__file__).with_name("schema.yaml").read_text("utf-8"), _LOADER)
+    return yaml.load(Path(__file__).with_name("schema.yaml").read_text("utf-8"), _LOADER)  # noqa: S506
 
 
 def resolved(node: dict[str, Any]) -> dict[str, Any]:
