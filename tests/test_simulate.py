@@ -64,6 +64,19 @@ def test_only_liked_items_are_observed_and_no_pair_twice(simulation):
     assert not ((train | test) & ~simulation.truth).any()
 
 
+def test_noise_adds_pairs_that_are_not_liked_to_train_alone(simulation):
+    noisy = simulate(noise=0.25)
+    train, clean = dense(noisy.train), dense(simulation.train)
+    assert not (clean & ~train).any() and not (train & ~clean & noisy.truth).any()
+    assert (train & ~noisy.truth).sum() / train.sum() == pytest.approx(0.25, abs=0.01)
+    assert np.array_equal(noisy.test.keys(), simulation.test.keys())
+    # As exposed as the liked ones: no item's share of the noise is that of a uniform draw.
+    wrong = (train & ~clean).sum(0)
+    assert np.corrcoef(wrong, simulation.propensity)[0, 1] > 0.9
+    seen = train | dense(noisy.test)
+    assert noisy.summary()["residual_prior"] == pytest.approx(noisy.truth[~seen].mean())
+
+
 def test_the_mean_number_of_observed_items_is_as_asked(simulation):
     # The standard error is below sqrt(25 / 2000) = 0.11.
     assert (len(simulation.train) + len(simulation.test)) / 2000 == pytest.approx(25, abs=0.5)

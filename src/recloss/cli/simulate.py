@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     for name, parameter in inspect.signature(simulate).parameters.items():
         flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=parameter.annotation, required=True)
+        default = None if parameter.default is parameter.empty else parameter.default
+        given = {"required": True} if default is None else {"default": default}
+        parser.add_argument(flag, type=parameter.annotation, **given)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -34,12 +34,12 @@ class Simulation:
         not observed, `observed_share` the share of the liked pairs that are observed.
         """
         liked, observed = int(self.truth.sum()), len(self.train) + len(self.test)
+        right = int(self.truth[self.train.users, self.train.items].sum()) + len(self.test)
         return {
             "parameters": self.parameters,
             "prior": liked / self.truth.size,
-            "residual_prior": (liked - observed)
-            / (self.truth.size - observed),  # of the unobserved
-            "observed_share": observed / liked,
+            "residual_prior": (liked - right) / (self.truth.size - observed),  # of the unobserved
+            "observed_share": right / liked,
             "true_positives_per_user": liked / len(self.truth),
             "n_train": len(self.train),
             "n_test": len(self.test),
@@ -73,17 +73,22 @@ def simulate(
     skew: float,
     test_fraction: float,
     seed: int,
+    noise: float = 0.0,
 ) -> Simulation:
     """Return a simulation; it takes `memory_mb`.
 
     prior: share of the items that each user likes (tau+), rounded to whole items;
     observed: mean number of observed items a user; skew: exponent of the power law of exposure;
-    test_fraction: share of each user's observed items held out, who keeps one for training.
+    test_fraction: share of each user's observed items held out, who keeps one for training;
+    noise: share of the train pairs, on average, that are not liked: beside the liked ones, and with
+    a probability that falls with the rank of the item as theirs.
     """
     parameters = dict(locals())
     liked = check(items, prior, observed)
     if not 0 < test_fraction < 1:
         raise ReclossError(f"simulate: test_fraction {test_fraction} is not between 0 and 1")
+    if not 0 <= noise < 1:
+        raise ReclossError(f"simulate: noise {noise} is not from 0 to below 1")
     taste = seeds.generator(seed, "simulate taste")
     user_vectors = taste.standard_normal((users, dim), np.float32)
     item_vectors = taste.standard_normal((items, dim), np.float32)
@@ -104,6 +109,14 @@ def simulate(
     held = np.round(test_fraction * pairs.counts()).astype(int)
     held = np.minimum(held, np.maximum(pairs.counts() - 1, 0))
     train, test = pairs.hold_out(held, seeds.generator(seed, "simulate split"))
+    if noise:
+        wanted, exposed = noise / (1 - noise) * len(train), (~truth * propensity).sum()
+        if wanted > exposed:
+            raise ReclossError(f"simulate: noise {noise} is more than users see; lower it")
+        chance = seeds.generator(seed, "simulate noise").random(truth.shape, np.float32)
+        shown = ~truth & (chance < propensity * (wanted / exposed))
+        shown[train.users, train.items] = True
+        train = Interactions(*(ids.astype(np.int32) for ids in np.nonzero(shown)), users, items)
     return Simulation(train, test, truth, propensity, parameters)
 
 
