@@ -380,7 +380,7 @@ def test_no_name_is_run_by_a_shell_or_missed_for_its_letters(tmp_path):
     assert not list(tmp_path.rglob("pwned"))
 
 
-def test_a_data_set_cannot_be_named_as_a_rule_or_have_braces_in_its_path(tmp_path):
+def test_names_of_rules_braces_in_paths_and_other_encodings_are_refused(tmp_path):
     folder = clone(tmp_path / "clone")
     entry = "datasets: [{name: split, simulate: {}}]\ninflation: {datasets: []}"
     (folder / "own.yaml").write_text(entry)
@@ -389,6 +389,9 @@ def test_a_data_set_cannot_be_named_as_a_rule_or_have_braces_in_its_path(tmp_pat
     (folder / "{a}").mkdir()
     for file in ("train.txt", "test.txt"):
         (folder / "{a}" / file).write_text("0 1\n")
+    (folder / "own.yaml").write_bytes("a: 1\nrun: café\n".encode("latin-1"))
+    printed = snakemake(folder, "-n", "--configfile", TINY, "own.yaml", ok=False)
+    assert printed.endswith("error: own.yaml:2: not UTF-8; save the file as UTF-8\n")
     entry = "datasets: [{name: own, path: '{a}'}]\ninflation: {datasets: []}"
     (folder / "own.yaml").write_text(entry)
     printed = snakemake(folder, "-n", "--configfile", TINY, "own.yaml", ok=False)

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import fcntl
 import glob
+import itertools
 import json
 import os
 import re
@@ -73,6 +74,25 @@ def log_to(path: str | Path) -> None:
             print(f"error: {line}", file=sys.stderr)
 
     sys.excepthook = say
+
+
+def refuse_other_encodings(words: list[str]) -> None:
+    """End in one line if a configuration that a command line of Snakemake names is not UTF-8.
+
+    Snakemake, which reads them before the workflow, would end in a traceback.
+    """
+    named = ["config.yaml"]
+    for at, word in enumerate(words):
+        option, _, value = word.partition("=")
+        if option in ("--configfile", "--configfiles"):
+            others = itertools.takewhile(lambda w: not w.startswith("-"), words[at + 1 :])
+            named += [value] if value else others
+    for path in filter(os.path.isfile, named):
+        try:
+            Path(path).read_text("utf-8")
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            sys.exit(f"error: {path}:{line}: not UTF-8; save the file as UTF-8")
 
 
 def keep_caches() -> None:
