@@ -313,7 +313,7 @@ def test_the_workflow_judges_an_own_data_set_by_its_shown_file(tmp_path):
     folder, own = clone(tmp_path / "clone"), tmp_path / "own"
     own.mkdir()
     rng = np.random.default_rng(0)
-    pairs = pd.MultiIndex.from_product([range(60), range(30)], names=["user", "item"])
+    pairs = pd.MultiIndex.from_product([range(60), range(60)], names=["user", "item"])
     ratings = pd.DataFrame({"rating": rng.integers(1, 6, len(pairs))}, index=pairs).reset_index()
     chosen = (ratings["rating"] >= 4) & (rng.random(len(ratings)) < 0.4)
     ratings[chosen].to_csv(own / "train.csv", index=False)

@@ -132,6 +132,10 @@ def interaction_files(wildcards):
     return {role: f"<resources>/{entry['name']}/{file}" for role, file in found.items()}
 
 
+def mirror_flag(wildcards):
+    return f"--mirror={shlex.quote(config['data']['mirror'])}"
+
+
 def reading_flags(wildcards):
     """How a data set is read, as flags of recloss prepare."""
     entry = dataset_entry(wildcards)
@@ -259,12 +263,17 @@ def trained_paths(dataset):
     ]
 
 
+def in_storage():
+    """Tell whether results lie in a storage, not in this folder."""
+    return not str(rules.simulate.output.truth).startswith("results/")
+
+
 def beside(paths, name):
     """Files of a name beside those that a job reads: in a storage, it finds only what is declared.
 
     Elsewhere they are not, which spares Snakemake thousands of files.
     """
-    if str(rules.simulate.output.truth).startswith("results/"):
+    if not in_storage():
         return []
     return [f"{path.rpartition('/')[0]}/{name}" for path in paths]
 
@@ -483,7 +492,8 @@ def claim_folders():
     # Snakemake's own locks, which outlive a kill, are off in the profiles.
     global LOCK
     try:
-        LOCK = claim(f"logs/{config['run']}/.lock", f"results/{config['run']}")
+        folders = [] if in_storage() else [f"results/{config['run']}"]
+        LOCK = claim(f"logs/{config['run']}/.lock", *folders)
     except ReclossError as error:
         # In one write, into which Snakemake's own lines cannot come.
         print(f"error: {error}\n", end="", file=sys.stderr)

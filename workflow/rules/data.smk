@@ -16,10 +16,10 @@ rule fetch:
     conda:
         "../../envs/recloss.yaml"
     params:
-        mirror=lookup("data/mirror", within=config),
+        mirror=mirror_flag,
     shell:
         "recloss fetch {wildcards.dataset} --only {wildcards.file} --out $(dirname {output})"
-        " --mirror {params.mirror:q} > {log} 2>&1"
+        " {params.mirror} > {log} 2>&1"
 
 
 rule simulate:
