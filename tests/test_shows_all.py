@@ -32,7 +32,7 @@ from recloss.report import figures, look, page
 from recloss.report.items import items, write
 
 HTML = "{http://www.w3.org/1999/xhtml}"
-EXAMPLES = int(os.environ.get("RECLOSS_EXAMPLES", 8))  # of experiments drawn from the schema
+EXAMPLES = int(os.environ.get("RECLOSS_EXAMPLES", 4))  # of experiments drawn from the schema
 METRICS = ("recall@20", "ndcg@20")
 SMALL = {"users": 20, "items": 40, "observed": 6, "prior": 0.3}
 BASE = {

@@ -89,6 +89,7 @@ def test_of_two_calls_in_a_folder_the_second_is_refused(small, folder, judge, st
 # What machines do to a training job
 
 
+@full_run
 def test_sigterm_keeps_a_checkpoint_and_the_job_is_tried_again(small, folder, note, started):
     call = begin(folder, *CALL, "--retries", "1", *LONG)
     wait_for(lambda: (folder / RUN / "checkpoint.pt").exists())
