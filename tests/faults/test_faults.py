@@ -241,7 +241,7 @@ STEPS = {
     "models, claims, summaries": ["tables/*.csv", "seconds/*.json"],
     "truth, bounds, aggregate": ["data/small/truth.csv", "data/small/bounds.csv", "*.csv"],
     "train, linear, control, certify, configuration": [
-        *("train/small/mf/*/base/seed0/*", "train/small/linear/*/base/seed0/[hmp]*"),
+        *("train/small/mf/*/base/seed0/*", "train/small/linear/*/base/seed0/*"),
         *("train/small/control/*/base/seed0/*", "data/small/certificates.csv", "config.yaml"),
     ],
     "split": ["data/small/published/*"],
