@@ -6,8 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 ANY := '{"run": "any", "datasets": [{"name": "any", "simulate": {}}], "device": "cpu"}'
-# Snakemake looks papermill up on PATH.
 HASHED := --quiet --no-deps --require-hashes
+# Snakemake looks papermill up on PATH.
 RUN := . $(VENV)/bin/activate &&
 
 .PHONY: demo own own-data test faults install lint lock audit docs bench bench-peers

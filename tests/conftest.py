@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def mirror() -> Path:
     if not (folder / "gowalla" / "train.txt").exists():
         missing(f"no data mirror at {folder}")
     return folder
+
+
+def wait_for(condition: Callable, seconds: float = 30) -> object:
+    """Return what a condition gives as soon as that is true of it."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
 
 
 def failure(function: Callable, *args: object, **kwargs: object) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from conftest import wait_for
 
 from recloss import forkserver
 from recloss.data.split import write
@@ -67,14 +68,6 @@ def begin(command, ignored=()):
 
 def ended(process):
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
-def wait_for(condition):
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    pytest.fail("waited for half a minute")
 
 
 def test_a_run_is_the_same_to_the_bit_and_says_the_same(training, tmp_path, server):

@@ -8,13 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
 
 import psutil
-from conftest import REPO, missing
+from conftest import REPO, missing, wait_for
 from test_workflow import environment, snakemake
 
 SMALL = REPO / "tests" / "config" / "faults.yaml"
@@ -42,6 +41,22 @@ def finish(folder, *arguments, **variables):
     """Call snakemake undisturbed, to its end; return what it printed."""
     # Wide: no line of an error is wrapped.
     return snakemake(folder, *arguments, **{"COLUMNS": "1000"} | variables)
+
+
+def at_work(folder, started, *arguments):
+    """Start snakemake in a clone; return the call and its `processes` once a job runs.
+
+    started: a list of processes to end with the test, added to.
+    """
+    call = begin(folder, *arguments)
+
+    def working():
+        found = processes(call)
+        return found["job"] and call.poll() is None and found
+
+    found = wait_for(working, seconds=120)
+    started += found["all"]
+    return call, found
 
 
 def printed(folder):
@@ -84,14 +99,6 @@ def end(some):
     """End what a disturbed call left: only processes that it started."""
     send(some, signal.SIGKILL)
     psutil.wait_procs(some, timeout=30)
-
-
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return found
 
 
 def errors(text):

@@ -15,8 +15,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from conftest import wait_for
 from disturb import (
     SMALL,
+    at_work,
     begin,
     disk,
     errors,
@@ -25,7 +27,6 @@ from disturb import (
     processes,
     read_only,
     send,
-    wait_for,
 )
 from test_data import server  # noqa: F401
 from test_workflow import clone, environment
@@ -54,9 +55,7 @@ def fails(folder, *arguments, **variables):
 
 @full_run
 def test_control_c_ends_all_and_the_next_call_finishes(small, folder, judge, started):
-    call = begin(folder, *CALL)
-    some = wait_for(lambda: call.poll() is None and processes(call)["job"] and processes(call))
-    started += some["all"]
+    call, some = at_work(folder, started, *CALL)
     os.killpg(call.pid, signal.SIGINT)
     assert call.wait(60) != 0
     psutil.wait_procs(some["all"], timeout=20)
@@ -67,8 +66,7 @@ def test_control_c_ends_all_and_the_next_call_finishes(small, folder, judge, sta
 
 @full_run
 def test_sigterm_to_snakemake_lets_its_jobs_end(small, folder, judge, started):
-    call = begin(folder, *CALL)
-    started += wait_for(lambda: processes(call)["job"] and processes(call)["all"])
+    call, _ = at_work(folder, started, *CALL)
     call.terminate()
     call.wait(120)
     finish(folder, *CALL)
@@ -77,8 +75,7 @@ def test_sigterm_to_snakemake_lets_its_jobs_end(small, folder, judge, started):
 
 @full_run
 def test_of_two_calls_in_a_folder_the_second_is_refused(small, folder, judge, started):
-    first = begin(folder, *CALL)
-    started += wait_for(lambda: processes(first)["job"] and processes(first)["all"])
+    first, _ = at_work(folder, started, *CALL)
     (line,) = fails(folder, *CALL)
     assert "is at work in this folder already" in line and str(first.pid) in line
     assert first.wait(600) == 0
@@ -92,7 +89,7 @@ def test_of_two_calls_in_a_folder_the_second_is_refused(small, folder, judge, st
 @full_run
 def test_sigterm_keeps_a_checkpoint_and_the_job_is_tried_again(small, folder, note, started):
     call = begin(folder, *CALL, "--retries", "1", *LONG)
-    wait_for(lambda: (folder / RUN / "checkpoint.pt").exists())
+    wait_for(lambda: (folder / RUN / "checkpoint.pt").exists(), seconds=120)
     jobs = processes(call)["job"]
     started += processes(call)["all"]
     send(jobs, signal.SIGTERM)

@@ -3,6 +3,7 @@
 The time is not looked up but measured: a few steps of every shape on the device found.
 """
 
+import functools
 import math
 import os
 import time
@@ -159,6 +160,7 @@ def fits(counts: dict[str, int], run: Run) -> bool:
     return needed(counts, run) <= memory_here()
 
 
+@functools.cache
 def memory_here() -> int:
     """Return this machine's memory, in MB."""
     return psutil.virtual_memory().total // 10**6
