@@ -286,12 +286,17 @@ class Trainer:
             self._ranking[on_test] = make(self.split, self.device)
         return self._ranking[on_test]
 
-    def run(self, path: Path | None = None, fingerprint: str = "") -> None:
+    def run(
+        self,
+        path: Path | None = None,
+        fingerprint: str = "",
+        enough: Callable[[dict[str, Any]], bool] = lambda row: False,
+    ) -> None:
         """Train to the end, from the checkpoint `path` if it is this run's; leave the best tables.
 
         It is written at the end of an epoch, never within one: draws depend only on
-        (seed, epoch, step), so that repeating an epoch repeats its numbers. Raises `Stopped` where
-        `stop` was called.
+        (seed, epoch, step), so that repeating an epoch repeats its numbers. enough: asked with each
+        new row of the history whether to end there. Raises `Stopped` where `stop` was called.
         """
         s, p = self.settings, self.progress
         if path is not None and path.exists():
@@ -316,6 +321,8 @@ class Trainer:
                     watched = {f"test {k}": v for k, v in means(self.evaluate(True)[1]).items()}
                 p.eval_seconds += time.monotonic() - trained
                 self._after_evaluation(loss, metrics, watched)
+                if enough(p.history[-1]):
+                    break
             now = time.monotonic()
             stopping = now > self.told_to_stop
             if path is not None and (stopping or cost <= CHECKPOINT_SHARE * (now - saved)):
