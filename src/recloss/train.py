@@ -302,8 +302,7 @@ class Trainer:
         if path is not None and path.exists():
             p = self._resume(path, fingerprint)
         on_test = len(self.split.valid.users) == 0
-        saved = time.monotonic()
-        cost = 0.0
+        saved, cost = time.monotonic(), 0.0
         while p.epoch < s["max_epochs"] and not self._ended():
             started = time.monotonic()
             if s["schedule"] == "cosine":  # Loshchilov & Hutter, arXiv 1608.03983, without restarts
@@ -348,12 +347,8 @@ class Trainer:
         s, p = self.settings, self.progress
         improved = metrics[s["monitor"]] > p.best
         seconds = p.train_seconds + p.eval_seconds
-        p.history.append(
-            {"epoch": p.epoch, "train_loss": loss, "learning_rate": p.learning_rate}
-            | metrics
-            | watched
-            | {"seconds": round(seconds, 3)}
-        )
+        row = {"epoch": p.epoch, "train_loss": loss, "learning_rate": p.learning_rate}
+        p.history.append(row | metrics | watched | {"seconds": round(seconds, 3)})
         rest = seconds / p.epoch * (s["max_epochs"] - p.epoch)
         self.say(
             f"epoch {p.epoch}/{s['max_epochs']} loss {loss:.4f} {s['monitor']} "
