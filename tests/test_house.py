@@ -18,7 +18,7 @@ LIBRARY = REPO / "src" / "recloss"
 # Nothing imports what stands later; within a package, anything goes.
 ORDER = [
     *("files", "seeds", "data", "losses", "engine", "models", "checkpoint", "train", "experiment"),
-    *("analysis", "recommend", "report", "cli", "forkserver", "__main__"),
+    *("study", "analysis", "recommend", "report", "cli", "forkserver", "__main__"),
 ]
 MODULES = {
     "recloss." + ".".join(path.relative_to(LIBRARY).with_suffix("").parts): path

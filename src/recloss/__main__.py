@@ -19,6 +19,7 @@ COMMANDS = {
     "split": "divide the interactions into train, validation and test",
     "train": "train one loss on one data set with one seed",
     "linear": "train iALS or EASE",
+    "tune": "try settings of one model on one data set, on validation",
     "control": "rank by popularity or at random",
     "recommend": "write the best items of every user of a finished run",
     "export": "write the vectors of a finished run, for an index",

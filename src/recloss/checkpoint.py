@@ -11,11 +11,11 @@ from recloss.files import atomic
 class Stopped(Exception):
     """A run was told to stop, and did.
 
-    epoch: that of its checkpoint, 0 where it has none.
+    kept: the last epoch, or whatever it went on to, that is on disk; 0 where none is.
     """
 
-    def __init__(self, epoch: int) -> None:
-        where = f"after epoch {epoch}" if epoch else "from the start"
+    def __init__(self, kept: int, what: str = "epoch") -> None:
+        where = f"after {what} {kept}" if kept else "from the start"
         super().__init__(f"told to stop; the next call goes on {where}")
 
 

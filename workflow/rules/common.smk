@@ -80,9 +80,9 @@ BENCHMARKS = [
     "propagation",
     "lightgcn",
 ]
-TRIALS = list(runs.trial_runs(config))
+STUDIES = {study.path: study for study in runs.studies(config)}
 ITEMS = items(config)
-RUNS = {run.path: run for run in [*TRIALS, *runs.every_run(config)]}
+RUNS = {run.path: run for run in runs.every_run(config)}
 STARTED = time.time()
 CONTROLS = {run.path: run for run in runs.control_runs(config)}
 
@@ -187,10 +187,41 @@ def setting_flags(wildcards):
     return as_flags(training_run(wildcards).settings)
 
 
+def study_of(wildcards):
+    return STUDIES["tune/{0.dataset}/{0.backbone}/{0.model}".format(wildcards)]
+
+
+def study_flags(wildcards):
+    """What a study tries, as flags of recloss tune."""
+    study = study_of(wildcards)
+    flags = {"settings": study.settings, "over": study.over, "seed": study.seed}
+    sizes = ("trials", "epochs", "batch_size", "min_epochs", "reduction_factor")
+    flags |= {name: getattr(study, name) for name in sizes}
+    return as_flags({key: value for key, value in flags.items() if value is not None})
+
+
+def study_memory(wildcards, input):
+    """Memory of a job that tries settings, in MB."""
+    with open(input.manifest, encoding="utf-8") as file:
+        manifest = json.load(file)
+    run = study_of(wildcards).largest
+    return memory.memory_mb(manifest, run.loss, run.settings, run.backbone)
+
+
 def truth_of_prior(wildcards):
     """The truth of a simulated data set, if the loss takes its class prior from there."""
-    prior = training_run(wildcards).settings.get("prior", {})
-    if prior.get("rule") != "truth" or "simulate" not in dataset_entry(wildcards):
+    return truth_for(wildcards, [training_run(wildcards).settings.get("prior")])
+
+
+def truth_of_study(wildcards):
+    study = study_of(wildcards)
+    tried = [study.settings.get("prior"), *study.over.get("prior", [])]
+    return truth_for(wildcards, tried)
+
+
+def truth_for(wildcards, priors):
+    by_truth = any(prior and prior["rule"] == "truth" for prior in priors)
+    if not by_truth or "simulate" not in dataset_entry(wildcards):
         return []
     return ancient(rules.simulate.output.truth)
 
@@ -292,8 +323,8 @@ def shown_vectors(wildcards):
     return beside(paths, "vectors.npz")
 
 
-def trial_files(name):
-    return [f"<results>/{run.path}/{name}" for run in TRIALS]
+def study_files():
+    return [f"<results>/{path}/study.json" for path in STUDIES]
 
 
 def shown_names():

@@ -4,15 +4,11 @@ Writes metrics.json, history.csv, per_user.npz and vectors.npz. Every setting is
 """
 
 import argparse
-import contextlib
 import hashlib
 import json
-import os
-import signal
-import sys
 from pathlib import Path
 
-from recloss.cli import gpus, options
+from recloss.cli import options, training
 from recloss.experiment import flags, shortage
 from recloss.experiment.schema import BACKBONE, backbone_names, loss_names
 
@@ -44,30 +40,18 @@ def run(arguments: argparse.Namespace) -> None:
     """Train, evaluate, record."""
     settings = flags.settings_from_flags(arguments, arguments.loss, arguments.backbone)
 
-    import torch  # more than a second, which help and faults of the flags need not wait for
-
-    from recloss.checkpoint import Stopped
+    # More than a second, which help and faults of the flags need not wait for.
     from recloss.data.arrays import load_split, read_truth
-    from recloss.engine.device import keep_memory, peak_memory_mb, pick_device, use_threads
+    from recloss.engine.device import peak_memory_mb
     from recloss.experiment import record
     from recloss.experiment.code import code_hash
     from recloss.train import Trainer
 
-    use_threads(arguments.threads)
-    keep_memory()
-    gpus.take(arguments.device)
-    device = pick_device(arguments.device)
-    if settings["deterministic"]:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
-        torch.use_deterministic_algorithms(True)
+    device = training.device_for(arguments, settings["deterministic"])
     manifest = json.loads(arguments.manifest.read_text("utf-8"))
     label = f"{manifest['dataset']} {arguments.backbone} {arguments.loss} {arguments.variant} "
     label += f"seed{arguments.seed}"
-
-    def say(line: str) -> None:
-        with contextlib.suppress(OSError):  # who reads it may be gone, by the signal that ends this
-            print(f"[{label}] {line}", file=sys.stderr, flush=True)
-
+    say = training.speaker(label)
     identity = record.identity(
         manifest,
         arguments.backbone,
@@ -90,14 +74,8 @@ def run(arguments: argparse.Namespace) -> None:
         )
         text = json.dumps([identity, device.type], sort_keys=True)
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
-        before = signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
-        try:
+        with training.stopping(trainer.stop, say):
             trainer.run(arguments.checkpoint, fingerprint)
-        except Stopped as end:
-            say(str(end))
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)  # to end by it, as whoever sent it expects
-        signal.signal(signal.SIGTERM, before)
         users, values = trainer.evaluate(on_test=True)
         recommended = trainer.ranking(on_test=True).recommended(trainer.split.train.item_counts())
     p = trainer.progress

@@ -12,7 +12,7 @@ import jsonschema
 
 from recloss.data import simulate, sources
 from recloss.data.files import expanded
-from recloss.experiment.runs import every_run, published_rows
+from recloss.experiment.runs import every_run, published_rows, studies
 from recloss.experiment.schema import (
     backbone_names,
     check_prior,
@@ -216,13 +216,13 @@ def _check(config: dict[str, Any]) -> None:
         _check_names(f"configuration: {key}.datasets", config[key]["datasets"], "data set", names)
     _check_names("configuration: tune.over", config["tune"]["over"], "loss", models)
     for model, over in config["tune"]["over"].items():
-        _check_values(f"configuration: tune.over.{model}", model, over, first)
+        _check_tried(f"configuration: tune.over.{model}", model, over, first)
     for dataset, found in config["tuned"]["datasets"].items():
         _check_names(f"configuration: tuned.datasets.{dataset}", found, "loss", models)
         for model, entry in found.items():
             where = f"configuration: tuned.datasets.{dataset}.{model}"
             _check_given(where, model, entry["settings"], first)
-    for run in every_run(config):
+    for run in [*every_run(config), *(study.largest for study in studies(config))]:
         where = f"configuration: {run.dataset}, {run.loss}"
         check_settings(run.loss, run.settings, where)
         _check_folders(where, run.path)
@@ -274,6 +274,25 @@ def _check_given(where: str, model: str, settings: dict[str, Any], backbone: str
     """Refuse settings as `_check_values` does, of one value each."""
     over = {key: [value] for key, value in settings.items()}
     _check_values(where, model, over, backbone)
+
+
+def _check_tried(where: str, model: str, over: dict[str, Any], backbone: str) -> None:
+    """Refuse what a study cannot try: see `_check_values`, and ranges that are none."""
+    lists = {k: [v["low"], v["high"]] if isinstance(v, dict) else v for k, v in over.items()}
+    _check_values(where, model, lists, backbone)
+    for key, values in over.items():
+        if not isinstance(values, dict):
+            continue
+        if model in linear_schema():
+            raise ReclossError(f"{where}.{key}: a linear model is tried by its grid; give a list")
+        if not {"integer", "number"} & set(types_of(model_schema(model, backbone)[key])):
+            raise ReclossError(f"{where}.{key}: takes no numbers to choose from; give a list")
+        if values["low"] >= values["high"]:
+            raise ReclossError(f"{where}.{key}: low is not below high; exchange them")
+        if values.get("log") and values["low"] <= 0:
+            raise ReclossError(
+                f"{where}.{key}: a logarithmic scale has no {values['low']}; raise low above 0"
+            )
 
 
 def _check_values(where: str, model: str, over: dict[str, list[Any]], backbone: str) -> None:

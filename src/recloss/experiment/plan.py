@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from recloss.data.interactions import Interactions, Split
 from recloss.engine.device import keep_memory, pick_device, use_threads
 from recloss.engine.ranking import CUTOFFS
 from recloss.experiment.memory import memory_mb, negatives
-from recloss.experiment.runs import Run, every_run, trial_runs
+from recloss.experiment.runs import Run, Study, every_run, studies
 from recloss.experiment.schema import LINEAR
 from recloss.files import ReclossError
 from recloss.models.ease import ease
@@ -169,23 +170,25 @@ def memory_here() -> int:
 def describe(config: dict[str, Any], results: Path, tune: bool = False, here: bool = True) -> str:
     """Return the plan of a completed configuration as lines of text; refuse one that cannot run.
 
-    tune: with the trials of `snakemake tune`, which come before the runs; here: see `check`.
+    tune: with the studies of `snakemake tune`, which come before the runs; here: see `check`.
     """
-    trials = list(trial_runs(config)) if tune else []
-    runs = [*trials, *every_run(config)]
+    tried = list(studies(config)) if tune else []
+    runs = every_run(config)
     counts = {entry["name"]: counts_of(entry) for entry in config["datasets"]}
     # Another machine may have what this one has not.
     device = pick_device(config["device"] if here or config["device"] == "cpu" else "auto")
-    check(config, counts, runs, device, here)
+    largest = [*runs, *(study.largest for study in tried)]
+    check(config, counts, largest, device, here)
     pending = [r for r in runs if not (results / r.path / "metrics.json").exists()]
+    untried = [s for s in tried if not (results / s.path / "study.json").exists()]
     lines = [f"Plan of {config['run']!r} (protocol {config['protocol']}):"]
     total = Counter(run.dataset for run in runs)
-    waiting, tried = (Counter(run.dataset for run in some) for some in (pending, trials))
+    waiting = Counter(run.dataset for run in pending)
     for name, count in counts.items():
-        before = f" after {tried[name]} trials to tune them" if tune else ""
+        n = sum(study.dataset == name for study in tried)
+        before = f" after {n} studies to tune them" if tune else ""
         lines.append(
-            f"  {name}: {total[name] - tried[name]} training runs{before}, "
-            f"{total[name] - waiting[name]} done; "
+            f"  {name}: {total[name]} training runs{before}, {total[name] - waiting[name]} done; "
             f"{count['n_users']:,} users, {count['n_items']:,} items, {count['n_train']:,} pairs"
         )
     disk = sum(
@@ -194,35 +197,52 @@ def describe(config: dict[str, Any], results: Path, tune: bool = False, here: bo
         + 24 * c["n_train"]
         for name, c in counts.items()
     )
-    memory = max((needed(counts[run.dataset], run) for run in runs), default=0)
+    memory = max((needed(counts[run.dataset], run) for run in largest), default=0)
     lines.append(
         f"  disk about {max(disk / 1e9, 0.1):.1f} GB, memory up to {memory / 1e3:.1f} GB a run"
     )
-    if pending:
-        lines += _time_lines(config, counts, pending, device)
+    if pending or untried:
+        lines += _time_lines(config, counts, pending, untried, device)
     return "\n".join(lines)
 
 
+def whole_trainings(study: Study) -> tuple[Run, float]:
+    """Return a run and how many times its time a study takes, at most."""
+    run = replace(study.largest, settings=study.settings)
+    if study.epochs is None:
+        grid = math.prod(map(len, study.over.values())) + 1  # with the untuned settings
+        return run, min(study.trials or grid, grid)
+    s = study.settings
+    return run, study.epochs * s["batch_size"] / study.batch_size / s["max_epochs"]
+
+
 def _time_lines(
-    config: dict[str, Any], counts: dict[str, dict[str, int]], pending: list[Run], device: Any
+    config: dict[str, Any],
+    counts: dict[str, dict[str, int]],
+    pending: list[Run],
+    untried: list[Study],
+    device: Any,
 ) -> list[str]:
-    seconds = len(pending) * time.process_time()  # every run starts as this process did
+    jobs = [*((run, 1) for run in pending), *(whole_trainings(study) for study in untried)]
+    seconds = len(jobs) * time.process_time()  # every run starts as this process did
     measured: dict[tuple[Any, ...], Any] = {}
     unknown: dict[str, int] = {}  # what runs that this machine cannot hold need, in MB
     use_threads(config["threads"])
     keep_memory()
-    for run in pending:
+    for run, times in jobs:
         try:
             if not fits(counts[run.dataset], run):
                 raise MemoryError
-            seconds += _seconds(counts[run.dataset], run, device, measured)
+            seconds += times * _seconds(counts[run.dataset], run, device, measured)
         except (MemoryError, torch.OutOfMemoryError):
             unknown[f"{run.loss} on {run.dataset}"] = needed(counts[run.dataset], run)
     cpu = f"{config['threads']} CPU thread{'s' if config['threads'] > 1 else ''}"
     at_once = max(1, (os.cpu_count() or 1) // config["threads"]) if config["device"] == "cpu" else 1
     shared = f", {duration(seconds / at_once)} {at_once} at a time" if at_once > 1 else ""
+    and_studies = f" and {len(untried)} studies" if untried else ""
+    where = cpu if device.type == "cpu" else device.type
     lines = [
-        f"  {len(pending)} runs to train on {cpu if device.type == 'cpu' else device.type}: "
+        f"  {len(pending)} runs{and_studies} to train on {where}: "
         f"at most {duration(seconds)} one after another{shared}, less where a run stops early",
         f"  how far each is: tail -F logs/{config['run']}/training.log",
     ]

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from recloss import seeds
 from recloss.experiment import published
 from recloss.experiment.schema import (
     CONTROL,
@@ -214,23 +213,62 @@ def reproduction_runs(config: dict[str, Any]) -> Iterator[Run]:
             yield Run(dataset, row.backbone, row.model, name, seed, chosen)
 
 
-def trial_runs(config: dict[str, Any]) -> Iterator[Run]:
-    """Yield the trials of `snakemake tune`, on the first seed, equally many of every model.
+@dataclass(frozen=True)
+class Study:
+    """What `snakemake tune` tries of a model on a data set, under `heldout`.
 
-    Models of `tune.over` that are not in the experiment have none. A model whose grid has more
-    points than there are trials gets as many drawn at random, from the stream (0, "tune", model);
-    one with fewer gets all of its grid.
+    settings: untuned, as for trials; over: by setting the values to try, a list or a range;
+    trials: how many at most; epochs: of training in all trials together, at `batch_size` pairs a
+    step, None for a linear model; min_epochs and reduction_factor: of the successive halving.
+    """
+
+    dataset: str
+    backbone: str
+    model: str
+    seed: int
+    settings: dict[str, Any]
+    over: dict[str, Any]
+    trials: int | None
+    epochs: int | None
+    batch_size: int
+    min_epochs: int
+    reduction_factor: int
+
+    @property
+    def path(self) -> str:
+        """The study's folder below results/<run>/."""
+        return "/".join(("tune", self.dataset, self.backbone, self.model))
+
+    @property
+    def largest(self) -> Run:
+        """A run with the largest number that each setting takes: what the study needs."""
+        most = {}
+        for key, values in self.over.items():
+            values = [values["high"]] if isinstance(values, dict) else values
+            numbers = [value for value in values if isinstance(value, int | float)]
+            if numbers:
+                most[key] = max([self.settings[key], *numbers])
+        names = (self.dataset, self.backbone, self.model, "largest", self.seed)
+        return Run(*names, self.settings | most, "heldout")
+
+
+def studies(config: dict[str, Any]) -> Iterator[Study]:
+    """Yield what `snakemake tune` does, a study a data set and model, on the first seed.
+
+    Models of `tune.over` that are not in the experiment have none.
     """
     entry, config = config["tune"], config | {"tuned": {"datasets": {}}}
+    halving = (entry["min_epochs"], entry["reduction_factor"])
     models = [model for model in entry["over"] if model in config["losses"] + config["linear"]]
     for dataset, model in itertools.product(entry["datasets"], models):
-        over = entry["over"][model]
-        points = list(itertools.product(*over.values()))
-        order = seeds.generator(0, f"tune {model}").permutation(len(points))
-        common = {} if backbone_of(model) == LINEAR else entry["settings"]
-        for index in sorted(order[: entry["trials"]]):
-            point = common | dict(zip(over, points[index], strict=True))
-            yield _variant(config, dataset, model, point, config["seeds"][0], "heldout")
+        backbone = backbone_of(model, config["backbones"][0])
+        linear = backbone == LINEAR
+        mine = next(d for d in config["datasets"] if d["name"] == dataset)
+        common = config["settings"] | mine.get("settings", {}) | entry["settings"]
+        settings = settings_for(config, dataset, model) | ({} if linear else entry["settings"])
+        epochs = None if linear else entry["budget"] * common["max_epochs"]
+        names = (dataset, backbone, model, config["seeds"][0], settings, entry["over"][model])
+        yield Study(*names, entry.get("trials"), epochs, common["batch_size"], *halving)
 
 
 def every_run(config: dict[str, Any]) -> list[Run]:

@@ -1,6 +1,7 @@
-"""From trials on a validation set to tuned settings with their provenance."""
+"""From the studies of `snakemake tune` to tuned settings with their provenance."""
 
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -8,65 +9,91 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from recloss.files import ReclossError
+from recloss.files import ReclossError, atomic, write_json
 
 HEAD = """\
 # Written by `snakemake tune`, to be laid over its configuration:
 # --configfile FILE results/{run}/tuned.yaml
-# best, median, worst: the metric on validation, over the trials of a model.
+# untuned, best, median, worst: the metric on validation; of a model, the first trial and over all.
 """
+# What a model's entry in tuned.yaml takes from its study.json.
+KEPT = ("settings", "trials", "completed", "steps", "untuned", "best", "median", "worst", "seconds")
 
 
-def score(run: Path, metric: str) -> float:
-    """Return a trial's best value of `metric` on validation, from its history.csv."""
-    return float(pd.read_csv(run / "history.csv")[metric].max())
+def summary(
+    identity: dict[str, Any], trials: list[Any], metric: str, untuned: dict[str, Any], steps: float
+) -> dict[str, Any]:
+    """Return what study.json says: best settings, how good, out of what.
 
-
-def best_settings(trials: list[tuple[float, dict[str, Any]]]) -> dict[str, Any]:
-    """Return the settings of the best trial that differ between trials."""
-    best = max(trials, key=lambda trial: trial[0])[1]
-    return {key: best[key] for key in best if len({str(s[key]) for _, s in trials}) > 1}
-
-
-def tuned(runs: list[Path]) -> dict[str, Any]:
-    """Return the configuration's `tuned` from the folders of trials.
-
-    Every trial must be of protocol heldout. The metric is the one by which the trials picked their
-    epoch, Recall@20 for a linear model.
+    identity: of `record.identity`; trials: of `study.Study.run`; metric: by which they were judged;
+    untuned: the settings; steps: the budget. Raises `ReclossError` where no trial came to an
+    evaluation.
     """
-    groups: dict[tuple[str, str], list[tuple[float, dict[str, Any]]]] = {}
-    seconds: dict[tuple[str, str], float] = {}
-    made_with: dict[str, set[str]] = {"commit": set(), "hardware": set(), "metric": set()}
-    for run in runs:
-        record = json.loads((run / "metrics.json").read_text("utf-8"))
-        if record["protocol"] != "heldout":
-            raise ReclossError(f"{run}: a trial of protocol {record['protocol']}; tune on heldout")
-        metric = record["settings"].get("monitor", "recall@20")
-        key = record["dataset"], record["loss"]
-        groups.setdefault(key, []).append((score(run, metric), record["settings"]))
-        cost = record["train_seconds"] + record["eval_seconds"]
-        seconds[key] = seconds.get(key, 0.0) + cost
-        for name, value in (("metric", metric), *((n, record[n]) for n in ("commit", "hardware"))):
-            made_with[name].add(value)
+    judged = [(trial.best(metric), trial) for trial in trials if trial.curve]
+    model = identity["loss"]
+    if not judged:
+        raise ReclossError(f"{model}: no trial came to an evaluation; change tune.over.{model}")
+    best = max(judged, key=lambda pair: pair[0])[1]
+    values = [value for value, _ in judged]
+    found = {
+        "settings": best.chosen,
+        "metric": metric,
+        "trials": len(trials),
+        "completed": sum(trial.outcome == "completed" for trial in trials),
+        "steps": sum(trial.steps for trial in trials),
+        "budget": None if steps == math.inf else steps,
+        "best": round(max(values), 5),
+        "median": round(statistics.median(values), 5),
+        "worst": round(min(values), 5),
+        "seconds": round(sum(trial.seconds for trial in trials), 1),
+    }
+    if trials[0].curve:
+        found["untuned"] = round(trials[0].best(metric), 5)
+    return identity | found | {"untuned_settings": untuned}
+
+
+def rows(identity: dict[str, Any], trials: list[Any]) -> list[dict[str, Any]]:
+    """Return the rows of trials.csv: one an evaluation; of a trial without one, no metrics."""
+    head = {key: identity[key] for key in ("dataset", "backbone", "loss")}
+    return [
+        head
+        | {"trial": trial.number, "outcome": trial.outcome}
+        | {f"settings.{key}": value for key, value in trial.chosen.items()}
+        | row
+        for trial in trials
+        for row in trial.curve or [{}]
+    ]
+
+
+def write(out: Path, found: dict[str, Any], trials: list[Any]) -> None:
+    """Write trials.csv and, last, study.json, each whole or not at all."""
+    with atomic(out / "trials.csv") as temporary:
+        pd.DataFrame(rows(found, trials)).to_csv(temporary, index=False)
+    write_json(out / "study.json", found)
+
+
+def tuned(studies: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the configuration's `tuned` from what study.json says of each study."""
+    made_with: dict[str, set[str]] = {"metric": set(), "commit": set(), "hardware": set()}
     datasets: dict[str, Any] = {}
-    for (dataset, model), trials in groups.items():
-        values = [value for value, _ in trials]
-        datasets.setdefault(dataset, {})[model] = {
-            "settings": best_settings(trials),
-            "trials": len(trials),
-            "best": round(max(values), 5),
-            "median": round(statistics.median(values), 5),
-            "worst": round(min(values), 5),
-            "seconds": round(seconds[dataset, model], 1),
-        }
+    for found in studies:
+        entry = {key: found[key] for key in KEPT if key in found}
+        datasets.setdefault(found["dataset"], {})[found["loss"]] = entry
+        for name, values in made_with.items():
+            values.add(found[name])
     provenance = {name: ", ".join(sorted(values)) for name, values in made_with.items()}
     return {"provenance": {"protocol": "heldout"} | provenance, "datasets": datasets}
 
 
-def tuned_yaml(runs: list[Path], name: str) -> str:
-    """Return results/<name>/tuned.yaml from the folders of the trials of the experiment `name`."""
-    if not runs:
+def tuned_yaml(studies: list[Path], name: str) -> str:
+    """Return results/<name>/tuned.yaml from the study.json of the studies of the run `name`."""
+    if not studies:
         raise ReclossError("the configuration has no tune.over; say which settings to try")
-    found = tuned(runs)
+    found = tuned([json.loads(path.read_text("utf-8")) for path in studies])
     found["provenance"] = {"experiment": name} | found["provenance"]
     return HEAD.format(run=name) + yaml.safe_dump({"tuned": found}, sort_keys=False, width=100)
+
+
+def trials_csv(studies: list[Path]) -> pd.DataFrame:
+    """Return the trials.csv of all studies as one table."""
+    return pd.concat([pd.read_csv(path.with_name("trials.csv")) for path in studies])
