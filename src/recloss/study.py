@@ -107,10 +107,7 @@ def chosen(params: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def points(settings: dict[str, Any], over: dict[str, Any], seed: int) -> list[dict[str, Any]]:
-    """Return parameters to try in this order: the untuned ones, and of lists all others, shuffled.
-
-    Empty dicts after them would be TPE's; of ranges there is but the first.
-    """
+    """Return Optuna's parameters to try first: untuned; then, of lists alone, all, shuffled."""
     first = {key: settings[key] for key in over}
     if not all(isinstance(values, list) for values in over.values()):
         tried = [first]
@@ -158,7 +155,7 @@ class Study:
         self.told_to_stop = False
 
     def stop(self) -> None:
-        """Have `run` end by `Stopped`, soon; the trial at work is then lost."""
+        """Have `run` end by `Stopped`, soon; the trial at work, if it has long to go, is lost."""
         self.told_to_stop = True
         if self.trainer is not None:
             self.trainer.stop()
@@ -169,6 +166,8 @@ class Study:
         done = [_read(trial) for trial in study.trials]
         while len(done) < self.most and sum(t.steps for t in done) < self.budget.steps:
             done.append(self._next(study, done))
+            if self.told_to_stop:
+                raise Stopped(len(done), "trial")
         return done
 
     def _opened(self, journal: Path, name: str) -> optuna.Study:
@@ -220,10 +219,11 @@ class Study:
 
     def _train(self, trial: Trial, asked: optuna.Trial, left: int) -> None:
         """Train a loss to its end, or until it is among the worse or no steps are left."""
+        self.trainer = None  # and its tables, before there are others
         settings = self.settings | trial.chosen
         trainer = Trainer(self.split, self.model, settings, self.seed, say=self.say, **self.train)
         self.trainer = trainer
-        if self.told_to_stop:
+        if self.told_to_stop:  # meanwhile
             trainer.stop()
 
         def enough(row: dict[str, Any]) -> bool:
