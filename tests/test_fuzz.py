@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recloss.experiment import config
-from recloss.experiment.runs import every_run, trial_runs
+from recloss.experiment.runs import every_run, studies
 from recloss.files import ReclossError
 
 FILES = ["config.yaml", "config/demo.yaml", "config/more.yaml", "tests/config/tiny.yaml"]
@@ -83,6 +83,6 @@ def test_any_edit_is_accepted_or_refused_in_one_line(raw):
     except ReclossError as error:
         assert "\n" not in str(error)
         return
-    paths = [run.path for run in [*every_run(full), *trial_runs(full)]]
+    paths = [run.path for run in [*every_run(full), *studies(full)]]
     assert all(".." not in path.split("/") and path.isprintable() for path in paths)
     assert config.load(full) == full

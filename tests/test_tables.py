@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 
 from recloss.analysis import stats, summaries
 from recloss.experiment import config, memory, plan, runtime
-from recloss.experiment.runs import ablation_runs, every_run, settings_for, trial_runs
+from recloss.experiment.runs import ablation_runs, every_run, settings_for, studies
 from recloss.experiment.schema import default_settings
 from recloss.report import board, debiasing, tables
 
@@ -101,10 +101,10 @@ def test_the_plan_counts_runs_that_are_there_and_measures_the_rest(tmp_path):
     text = plan.describe(full, tmp_path)
     assert f"tiny: {len(runs)} training runs, 5 done" in text
     assert f"{len(runs) - 5} runs to train on 1 CPU thread: at most" in text
-    trials = len(list(trial_runs(full)))
+    n = len(list(studies(full)))
     tuning = plan.describe(full, tmp_path, tune=True)
-    assert f"tiny: {len(runs)} training runs after {trials} trials to tune them, 5 done" in tuning
-    assert f"{len(runs) + trials - 5} runs to train" in tuning
+    assert f"tiny: {len(runs)} training runs after {n} studies to tune them, 5 done" in tuning
+    assert f"{len(runs) - 5} runs and {n} studies to train" in tuning
     assert "GPU" not in text  # the configuration asks for the CPU
     for run in runs[5:]:
         (tmp_path / run.path).mkdir(parents=True)

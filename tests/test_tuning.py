@@ -1,47 +1,61 @@
 """Trials to tuned settings."""
 
-import json
-
-import pandas as pd
 import pytest
 import yaml
 from conftest import REPO
 
+from recloss.__main__ import main
 from recloss.analysis import summaries
 from recloss.experiment import config, tuning
-from recloss.experiment.runs import every_run, settings_for, trial_runs
+from recloss.experiment.runs import every_run, settings_for, studies
+from recloss.experiment.schema import default_settings
 from recloss.files import ReclossError
 from recloss.report import tables
+from recloss.study import Trial
 
 PAPER = yaml.safe_load((REPO / "config.yaml").read_text())
 TUNE = {"over": {"mine_plus": {"temperature": [0.1, 0.2, 0.3], "lambda": [1.0, 1.2]}}}
 
 
-def trial(folder, name, values, settings, protocol="heldout"):
-    """Write what a trial leaves behind: its metric on validation by epoch."""
-    run = folder / name
-    run.mkdir()
-    record = {"dataset": "gowalla", "loss": "mine_plus", "protocol": protocol, "commit": "abc"}
-    record |= {"settings": {"dim": 8} | settings, "hardware": "a computer"}
-    record |= {"train_seconds": 2.0, "eval_seconds": 0.5}
-    (run / "metrics.json").write_text(json.dumps(record))
-    pd.DataFrame({"epoch": range(len(values)), "recall@20": values}).to_csv(run / "history.csv")
-    return run
+IDENTITY = {"dataset": "gowalla", "backbone": "mf", "loss": "mine_plus"}
+UNTUNED = default_settings("mine_plus") | {"temperature": 0.3, "lambda": 1.2}
+
+
+def trial(number, values, chosen, outcome="completed"):
+    """Return a trial of these values on validation, an epoch each."""
+    curve = [{"epoch": n + 1, "recall@20": value} for n, value in enumerate(values)]
+    return Trial(number, chosen, outcome, 10 * len(values), 2.5, curve)
+
+
+def write(folder, trials):
+    """Write what a study leaves behind; return the path of its study.json."""
+    found = tuning.summary(IDENTITY, trials, "recall@20", UNTUNED, 60)
+    tuning.write(folder, found | {"commit": "abc", "hardware": "a computer"}, trials)
+    return folder / "study.json"
 
 
 def test_the_best_trial_on_validation_wins_at_its_best_epoch(tmp_path):
-    runs = [
-        trial(tmp_path, "a", [0.1, 0.3, 0.2], {"temperature": 0.1}),
-        trial(tmp_path, "b", [0.25, 0.26], {"temperature": 0.2}),
-        trial(tmp_path, "c", [0.2], {"temperature": 0.3}),
+    trials = [
+        trial(1, [0.2], {"temperature": 0.3}),
+        trial(2, [0.1, 0.3, 0.2], {"temperature": 0.1}),
+        trial(3, [0.25, 0.26], {"temperature": 0.2}, "stopped"),
+        trial(4, [], {"temperature": 0.01}, "diverged"),
     ]
-    text = tuning.tuned_yaml(runs, "small")
+    path = write(tmp_path, trials)
+    text = tuning.tuned_yaml([path], "small")
     assert "--configfile FILE results/small/tuned.yaml" in text
     found = yaml.safe_load(text)["tuned"]
-    entry = found["datasets"]["gowalla"]["mine_plus"]
-    assert entry["settings"] == {"temperature": 0.1}
-    assert (entry["best"], entry["median"], entry["worst"]) == (0.3, 0.26, 0.2)
-    assert (entry["trials"], entry["seconds"]) == (3, 7.5)
+    assert found["datasets"]["gowalla"]["mine_plus"] == {
+        "settings": {"temperature": 0.1},
+        "trials": 4,
+        "completed": 2,
+        "steps": 60,
+        "untuned": 0.2,
+        "best": 0.3,
+        "median": 0.26,
+        "worst": 0.2,
+        "seconds": 10.0,
+    }
     assert found["provenance"] == {
         "experiment": "small",
         "protocol": "heldout",
@@ -53,7 +67,28 @@ def test_the_best_trial_on_validation_wins_at_its_best_epoch(tmp_path):
     assert settings_for(full, "gowalla", "mine_plus")["temperature"] == 0.1
     assert settings_for(full, "yelp2018", "mine_plus")["temperature"] == 0.1
     shown = tables.tuning_display(summaries.tuning(full["tuned"]["datasets"])).to_html()
-    assert "temperature 0.1" in shown
+    assert "temperature 0.1" in shown and "+50.0%" in shown
+    said = summaries.budget(full["tuned"]["datasets"])
+    assert said.startswith("Every loss had as many training steps for its trials: 60 on Gowalla. ")
+
+
+def test_every_trial_has_its_curve_in_a_table(tmp_path):
+    trials = [
+        trial(1, [0.1, 0.2], {"temperature": 0.3}),
+        trial(2, [], {"temperature": 0.01}, "diverged"),
+    ]
+    table = tuning.trials_csv([write(tmp_path, trials)])
+    assert list(table["trial"]) == [1, 1, 2]
+    assert list(table["outcome"]) == ["completed", "completed", "diverged"]
+    assert list(table["settings.temperature"]) == [0.3, 0.3, 0.01]
+    assert list(table["recall@20"][:2]) == [0.1, 0.2] and table["recall@20"].isna()[2]
+
+
+def test_a_study_without_an_evaluation_or_of_nothing_is_named(tmp_path):
+    with pytest.raises(ReclossError, match=r"no trial came to an evaluation; change tune.over"):
+        write(tmp_path, [trial(1, [], {"temperature": 0.01}, "diverged")])
+    with pytest.raises(ReclossError, match="has no tune"):
+        tuning.tuned_yaml([], "x")
 
 
 def test_tuned_settings_reach_the_runs_of_losses_and_of_linear_models():
@@ -65,26 +100,34 @@ def test_tuned_settings_reach_the_runs_of_losses_and_of_linear_models():
     assert runs["yelp2018", "ease"]["reg"] == 300
 
 
-def test_a_trial_that_saw_the_test_set_is_refused(tmp_path):
-    run = trial(tmp_path, "a", [0.1], {"temperature": 0.1}, protocol="published")
-    with pytest.raises(ReclossError, match="protocol published; tune on heldout"):
-        tuning.tuned([run])
-    with pytest.raises(ReclossError, match="has no tune"):
-        tuning.tuned_yaml([], "x")
+def test_every_loss_has_the_same_budget_and_a_linear_model_its_grid():
+    over = TUNE["over"] | {"ease": {"reg": [1, 10]}, "bpr": {"temperature": [0.1, 0.2]}}
+    settings = {"max_epochs": 3}
+    full = config.load(PAPER | {"tune": {"budget": 5, "over": over, "settings": settings}})
+    found = {(s.dataset, s.model): s for s in studies(full)}
+    assert len(found) == len(full["datasets"]) * len(over)
+    of_losses = [s for s in found.values() if s.backbone == "mf"]
+    assert {(s.epochs, s.batch_size) for s in of_losses} == {(15, 512)}
+    assert {s.settings["max_epochs"] for s in of_losses} == {3}
+    ease = found["gowalla", "ease"]
+    assert ease.epochs is None and "max_epochs" not in ease.settings
+    assert len({s.path for s in found.values()}) == len(found)
 
 
-def test_every_model_gets_as_many_trials_or_its_whole_grid():
-    over = TUNE["over"] | {"ease": {"reg": [1, 10]}}
-    full = config.load(PAPER | {"tune": {"trials": 4, "over": over, "settings": {"max_epochs": 3}}})
-    trials = list(trial_runs(full))
-    count = pd.Series([(run.dataset, run.loss) for run in trials]).value_counts()
-    assert count["gowalla", "mine_plus"] == 4
-    assert count["gowalla", "ease"] == 2
-    assert {run.stage for run in trials} == {"heldout"}
-    assert {run.settings.get("max_epochs") for run in trials} == {3, None}
-    assert len({run.path for run in trials}) == len(trials)
-    assert [run.path for run in trial_runs(full)] == [run.path for run in trials]
-    assert not {run.path for run in trials} & {run.path for run in every_run(full)}
+def test_what_was_tuned_before_does_not_count_as_untuned():
+    before = {"datasets": {"gowalla": {"mine_plus": {"settings": {"temperature": 0.3}}}}}
+    full = config.load(PAPER | {"tune": TUNE, "tuned": before})
+    found = next(s for s in studies(full) if s.dataset == "gowalla")
+    assert found.settings["temperature"] == 0.1
+
+
+def test_tuning_is_only_for_a_validation_set(tmp_path):
+    manifest = tmp_path / "split.json"
+    manifest.write_text('{"protocol": "published", "dataset": "x"}')
+    command = ["tune", "--data", "x", "--manifest", str(manifest), "--model", "bpr"]
+    command += ["--out", str(tmp_path), "--settings", "{}", "--over", "{}"]
+    with pytest.raises(SystemExit, match="of protocol published; tune on heldout"):
+        main(command)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +137,27 @@ def test_every_model_gets_as_many_trials_or_its_whole_grid():
         ({"over": {"slim": {"reg": [1]}}}, "tune.over: no loss 'slim'"),
         ({"datasets": ["x"]}, "tune.datasets: no data set 'x'"),
         ({"over": {"mine": {"temperature": [0]}}}, "tune.over.mine.temperature: 0 is less than"),
+        (
+            {"over": {"mine": {"temperature": {"low": 0, "high": 1}}}},
+            "tune.over.mine.temperature: 0 is less than",
+        ),
+        (
+            {"over": {"mine": {"temperature": {"low": 1, "high": 0.5}}}},
+            "tune.over.mine.temperature: low is not below high; exchange them",
+        ),
+        (
+            {"over": {"mine": {"l2": {"low": 0, "high": 1, "log": True}}}},
+            "tune.over.mine.l2: a logarithmic scale has no 0; raise low above 0",
+        ),
+        ({"over": {"mine": {"l2": {"low": 0}}}}, "tune.over.mine.l2: 'high' is a required"),
+        (
+            {"over": {"mine": {"schedule": {"low": 0, "high": 1}}}},
+            "tune.over.mine.schedule: 0 is",
+        ),
+        (
+            {"over": {"ease": {"reg": {"low": 1, "high": 9}}}},
+            "tune.over.ease.reg: a linear model is tried by its grid; give a list",
+        ),
     ],
 )
 def test_faults_of_a_tuning_are_named(tune, message):

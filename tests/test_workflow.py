@@ -93,13 +93,20 @@ def tiny(tmp_path_factory, worker_id):
 
 def test_tuning_writes_settings_that_the_next_call_uses(tiny, tmp_path):
     folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
-    assert jobs(dry(folder, "--", "tune"))["train"] == 2
+    assert jobs(dry(folder, "--", "tune"))["study"] == 2
     snakemake(folder, "--configfile", TINY, "--", "tune")
     tuned = yaml.safe_load((folder / "results/tiny/tuned.yaml").read_text())["tuned"]
     found = tuned["datasets"]["tiny"]["infonce"]
     assert tuned["provenance"]["protocol"] == "heldout"
     assert found["trials"] == 2
-    assert found["worst"] <= found["median"] <= found["best"]
+    assert found["worst"] <= found["median"] <= found["best"] and "untuned" in found
+    trials = pd.read_csv(folder / "results/tiny/trials.csv")
+    assert trials.groupby("loss")["trial"].nunique().to_dict() == {"infonce": 2, "ease": 2}
+    of_loss = trials[trials["loss"] == "infonce"]
+    assert of_loss.groupby("trial")["recall@20"].max().max() == pytest.approx(
+        found["best"], abs=1e-5
+    )
+    assert untouched(snakemake(folder, "--configfile", TINY, "--", "tune"))
     call = ["--configfile", TINY, "results/tiny/tuned.yaml"]
     report = snakemake(folder, *call)
     assert jobs(report)["summaries"] == 1

@@ -1,12 +1,14 @@
 """From tidy results to what each table says, as numbers."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from recloss.analysis.names import name_of
 from recloss.analysis.stats import beside_best, relative, user_values
 from recloss.data.story import story
 from recloss.experiment.runs import step_runs
@@ -246,12 +248,28 @@ def inflation(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def tuning(tuned: dict[str, Any]) -> pd.DataFrame:
-    """Return a row per data set and model of what `snakemake tune` found (`tuned.datasets`)."""
+    """Return a row per data set and model of what `snakemake tune` found (`tuned.datasets`).
+
+    gain: of the best over the untuned settings, relative.
+    """
     rows = [
         {"dataset": dataset, "model": model}
         | entry
         | {"settings": ", ".join(f"{k} {label_of(v)}" for k, v in entry["settings"].items())}
+        | {"gain": relative(entry.get("best", math.nan), entry.get("untuned", math.nan))}
         for dataset, models in tuned.items()
         for model, entry in models.items()
     ]
     return pd.DataFrame(rows)
+
+
+def budget(tuned: dict[str, Any]) -> str:
+    """Say in a sentence or two how many training steps the studies had (`tuned.datasets`)."""
+    parts = []
+    for dataset, models in tuned.items():
+        steps = sorted({entry["steps"] for entry in models.values() if entry.get("steps")})
+        if steps:
+            said = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+            parts.append(f"{said} on {name_of(dataset)}")
+    losses = f"Every loss had as many training steps for its trials: {', '.join(parts)}. "
+    return (losses if parts else "") + "A linear model had its grid."

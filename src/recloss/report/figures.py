@@ -1,5 +1,6 @@
 """The figures of runs: every function returns panels (`look.Panel`) from tidy rows."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -237,7 +238,7 @@ def _learning(axis: Axes, history: pd.DataFrame, metric: str) -> None:
 
 
 def sensitivity(table: pd.DataFrame) -> list[Panel]:
-    """Draw best, median and worst over each model's trials, a panel per data set.
+    """Draw best, median, worst and the untuned of each model's trials, a panel per data set.
 
     table: the result of `summaries.tuning`.
     """
@@ -253,9 +254,10 @@ def _trials(axis: Axes, rows: pd.DataFrame) -> None:
         style = mark_style(row["model"], backbone_of(row["model"]))
         axis.plot([row["worst"], row["best"]], [y, y], color=style["color"], linewidth=2, zorder=1)
         axis.plot(row["median"], y, "|", color=INK, ms=9)
+        axis.plot(row.get("untuned", math.nan), y, "o", mfc="none", mec=INK, ms=8, zorder=3)
         axis.plot(row["best"], y, ms=6, **style)
     axis.set_yticks(range(len(rows)), rows["model"].map(name_of))
-    axis.set_xlabel("Recall@20 on validation: worst trial, median (|), best (mark)")
+    axis.set_xlabel("Recall@20 on validation: worst trial, median (|), untuned (ring), best (mark)")
     axis.grid(axis="x")
 
 

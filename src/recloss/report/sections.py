@@ -14,7 +14,7 @@ import yaml
 
 from recloss.analysis.names import name_of
 from recloss.analysis.results import Results
-from recloss.analysis.summaries import obeyed, part_of
+from recloss.analysis.summaries import budget, obeyed, part_of
 from recloss.experiment import published, record
 from recloss.experiment.runs import control_runs, every_run, settings_for
 from recloss.experiment.schema import CONTROL, LINEAR, label_of, settings_schema
@@ -125,7 +125,9 @@ def grids(report: Report) -> Data:
         for grid in report.config["grids"]
         if not ("figure" in grid and "paper" in report.items)
     ]
-    return {"grids": shown} if shown or "tuning" in report.items else None
+    if not shown and "tuning" not in report.items:
+        return None
+    return {"grids": shown, "budget": budget(report.config["tuned"]["datasets"])}
 
 
 def only(name: str) -> Callable[[Report], Data]:

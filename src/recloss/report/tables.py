@@ -296,7 +296,8 @@ def inflation_display(table: pd.DataFrame) -> Styler:
 
 def tuning_display(table: pd.DataFrame) -> Styler:
     """Return the tuning for readers (`summaries.tuning`)."""
-    formats = dict.fromkeys(("best", "median", "worst"), "{:.4f}") | {"seconds": "{:,.0f}"}
+    formats = dict.fromkeys(("untuned", "best", "median", "worst"), "{:.4f}")
+    formats |= {"gain": "{:+.1%}", "seconds": "{:,.0f}", "steps": "{:,.0f}"}
     return styled(table, formats)
 
 
