@@ -40,13 +40,13 @@ def summary(
         "metric": metric,
         "trials": len(trials),
         "completed": sum(trial.outcome == "completed" for trial in trials),
-        "steps": sum(trial.steps for trial in trials),
-        "budget": None if steps == math.inf else steps,
         "best": round(max(values), 5),
         "median": round(statistics.median(values), 5),
         "worst": round(min(values), 5),
         "seconds": round(sum(trial.seconds for trial in trials), 1),
     }
+    if steps < math.inf:
+        found |= {"steps": sum(trial.steps for trial in trials), "budget": steps}
     if trials[0].curve:
         found["untuned"] = round(trials[0].best(metric), 5)
     return identity | found | {"untuned_settings": untuned}
