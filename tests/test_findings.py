@@ -34,6 +34,11 @@ def published(tmp_path):
     reading = {"loss": "mine_plus", "reading": "cosine_over_t", "ratio": 0.8}
     reading |= {"printed recall@20": 0.1853, "printed ndcg@20": 0.157, "printed ratio": 0.847}
     pd.DataFrame([cell | reading | {"distance": 0.25}]).to_csv(folder / "readings.csv", index=False)
+    found = {"dataset": "gowalla", "model": "mine_plus", "settings": "temperature 0.1"}
+    found |= {"trials": 9, "completed": 2, "untuned": 0.17, "best": 0.18, "gain": 0.0588}
+    pd.DataFrame([found | {"median": 0.15, "worst": 0.01}]).to_csv(
+        folder / "tuning.csv", index=False
+    )
     return tmp_path
 
 
@@ -44,6 +49,13 @@ def test_claims_show_the_first_part_beside_the_printed_effect(published):
         "| −5.0 % |"
     )
     assert lines[3].endswith("| Gowalla | holds |  |  |")
+
+
+def test_a_tuning_shows_what_it_gained(published):
+    lines = findings.tuning(published).splitlines()
+    assert lines[2] == (
+        "| Gowalla | MINE+ | temperature 0.1 | .1700 | .1800 | .1500 | .0100 | +5.9 % | 9 (2) |"
+    )
 
 
 def test_the_papers_table_has_what_was_run(published):

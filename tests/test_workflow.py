@@ -113,6 +113,9 @@ def test_tuning_writes_settings_that_the_next_call_uses(tiny, tmp_path):
     html = (folder / "results/tiny/report.html").read_text()
     assert f"temperature {found['settings']['temperature']}" in html
     assert untouched(snakemake(folder, *call))
+    snakemake(folder, *call, "--", "publish")
+    published = folder / "results/published/tiny/trials.csv"
+    assert published.read_text() == (folder / "results/tiny/trials.csv").read_text()
 
 
 def test_the_plan_comes_before_any_job(tiny):

@@ -76,6 +76,8 @@ rule publish:
     localrule: True
     conda:
         "../../envs/recloss.yaml"
+    params:
+        trials=[f"results/{config['run']}/trials.csv"] if config["tuned"]["datasets"] else [],
     script:
         "../scripts/publish.py"
 

@@ -20,3 +20,6 @@ for path in map(Path, snakemake.input):
     shutil.copyfile(path, target)
     if inner.name == "metrics.json":
         shutil.copyfile(path.with_name("history.csv"), target.with_name("history.csv"))
+for path in snakemake.params.trials:  # of a tuning here, which may have been elsewhere
+    if Path(path).exists():
+        shutil.copyfile(path, published / "trials.csv")

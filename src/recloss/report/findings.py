@@ -19,7 +19,7 @@ KEYS = (
     "variant",
     "seeds",
 )  # of a grid, beside its settings and metrics
-MARK = re.compile(r"(<!-- findings: (\w+) (\w+) -->\n).*?(<!-- end -->)", re.S)
+MARK = re.compile(r"(<!-- findings: ([\w-]+) (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def _markdown(columns: list[str], rows: list[list[str]]) -> str:
@@ -142,12 +142,25 @@ def shown(published: Path) -> str:
     return _markdown(["model", *names, f"{header('recall@20')}, validation"], rows)
 
 
+def tuning(published: Path) -> str:
+    """Return what tuning found of each model, and what it gained on validation."""
+    table = pd.read_csv(published / "tables" / "tuning.csv")
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [name_of(row["dataset"]), name_of(row["model"]), row["settings"]]
+        cells += [_value(row[name]) for name in ("untuned", "best", "median", "worst")]
+        rows.append([*cells, _percent(row["gain"]), f"{row['trials']} ({row['completed']})"])
+    names = ["untuned", "best", "median", "worst", "gained", "trials (to their end)"]
+    return _markdown(["data set", "model", "best settings", *names], rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "claims": claims,
     "paper": paper,
     "models": models,
     "readings": readings,
     "ablations": ablations,
+    "tuning": tuning,
     "shown": shown,
 }
 
