@@ -77,7 +77,11 @@ rule publish:
     conda:
         "../../envs/recloss.yaml"
     params:
-        trials=[f"results/{config['run']}/trials.csv"] if config["tuned"]["datasets"] else [],
+        trials=(
+            [f"results/{config['run']}/trials.csv"]
+            if config["tuned"]["datasets"]
+            else []
+        ),
     script:
         "../scripts/publish.py"
 
