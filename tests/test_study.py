@@ -75,11 +75,14 @@ def run(parts, folder, **changes):
     return found.run(*where)
 
 
-def test_the_untuned_settings_come_first_and_the_steps_are_those_of_the_budget(parts, tmp_path):
+def test_the_untuned_settings_come_first_and_no_trial_begins_when_the_budget_is_used_up(
+    parts, tmp_path
+):
     trials = run(parts, tmp_path)
     assert trials[0].chosen == {"temperature": 0.1, "lambda": 1.1}
     assert trials[0].outcome == "completed"
-    assert sum(trial.steps for trial in trials) == 30 * steps_of(parts)
+    used = [trial.steps for trial in trials]
+    assert sum(used[:-1]) < 30 * steps_of(parts) <= sum(used)
     assert [trial.number for trial in trials] == list(range(1, len(trials) + 1))
     for trial in trials:
         assert 0.05 <= trial.chosen["temperature"] <= 1 and 0.8 <= trial.chosen["lambda"] <= 1.5
@@ -88,10 +91,10 @@ def test_the_untuned_settings_come_first_and_the_steps_are_those_of_the_budget(p
 
 def test_a_trial_goes_on_only_if_it_is_among_the_best_at_a_rung(parts, tmp_path):
     trials = run(parts, tmp_path, budget=Budget(None, 60 * steps_of(parts)))
-    assert {len(trial.curve) for trial in trials[:-1]} == {1, 3, 9}  # the last ends with the budget
+    assert {len(trial.curve) for trial in trials} == {1, 3, 9}
     for rung, longest in ((1, 3), (3, 9)):
         before = []
-        for trial in trials[:-1]:
+        for trial in trials:
             if len(trial.curve) < rung:
                 continue
             value = trial.curve[rung - 1]["recall@20"]
@@ -100,15 +103,6 @@ def test_a_trial_goes_on_only_if_it_is_among_the_best_at_a_rung(parts, tmp_path)
             assert (len(trial.curve) >= longest) == (value >= best[-1])
             expected = "completed" if len(trial.curve) == 9 else "stopped"
             assert trial.outcome == expected
-
-
-def test_every_loss_gets_as_many_steps(parts, tmp_path):
-    over = {"temperature": RANGES["temperature"]}
-    budget = Budget(None, 12 * steps_of(parts))
-    for loss in ("infonce", "mine", "bpr"):
-        (tmp_path / loss).mkdir()
-        trials = run(parts, tmp_path / loss, over=over, model=loss, budget=budget)
-        assert sum(trial.steps for trial in trials) == budget.steps
 
 
 def test_of_lists_every_combination_is_tried_once_in_random_order(parts, tmp_path):

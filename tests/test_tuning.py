@@ -29,7 +29,7 @@ def trial(number, values, chosen, outcome="completed"):
 
 def write(folder, trials):
     """Write what a study leaves behind; return the path of its study.json."""
-    found = tuning.summary(IDENTITY, trials, "recall@20", UNTUNED, 60)
+    found = tuning.summary(IDENTITY, trials, "recall@20", UNTUNED, 50)
     tuning.write(folder, found | {"commit": "abc", "hardware": "a computer"}, trials)
     return folder / "study.json"
 
@@ -49,6 +49,7 @@ def test_the_best_trial_on_validation_wins_at_its_best_epoch(tmp_path):
         "settings": {"temperature": 0.1},
         "trials": 4,
         "completed": 2,
+        "budget": 50,
         "steps": 60,
         "untuned": 0.2,
         "best": 0.3,
@@ -69,7 +70,9 @@ def test_the_best_trial_on_validation_wins_at_its_best_epoch(tmp_path):
     shown = tables.tuning_display(summaries.tuning(full["tuned"]["datasets"])).to_html()
     assert "temperature 0.1" in shown and "+50.0%" in shown
     said = summaries.budget(full["tuned"]["datasets"])
-    assert said.startswith("Every loss had as many training steps for its trials: 60 on Gowalla. ")
+    assert said.startswith(
+        "Every loss had as many training steps to begin trials in: 50 on Gowalla. "
+    )
 
 
 def test_every_trial_has_its_curve_in_a_table(tmp_path):

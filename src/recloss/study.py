@@ -43,9 +43,10 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a study may do: trials, None for no limit, and training steps of all of them.
+    """How much a study may do: trials, None for no limit, and training steps.
 
-    min_epochs, reduction_factor: of the successive halving.
+    No trial begins when so many steps are done; the last goes on to its end, or else the best one
+    might be cut off. min_epochs, reduction_factor: of the successive halving.
     """
 
     trials: int | None
@@ -58,8 +59,7 @@ class Budget:
 class Trial:
     """One trial, numbered from 1: its settings that were to be chosen, and what came of it.
 
-    outcome: `completed`, `stopped` early or at the end of the budget, or `diverged`; curve: a row
-    of history an evaluation.
+    outcome: `completed`, `stopped` early, or `diverged`; curve: a row of history an evaluation.
     """
 
     number: int
@@ -206,7 +206,7 @@ class Study:
         shown = ", ".join(f"{key} {value}" for key, value in what.items())
         self.say(f"trial {number}: {shown}")
         fit = self._fit if self.linear else self._train
-        fit(trial, asked, self.budget.steps - sum(t.steps for t in done))
+        fit(trial, asked)
         trial.seconds = round(time.monotonic() - started, 3)
         asked.set_user_attr("trial", vars(trial))
         best = trial.best(self.metric)
@@ -217,8 +217,8 @@ class Study:
         self.say(f"trial {number}: {trial.outcome}, {self.metric} {best:.4f}")
         return trial
 
-    def _train(self, trial: Trial, asked: optuna.Trial, left: int) -> None:
-        """Train a loss to its end, or until it is among the worse or no steps are left."""
+    def _train(self, trial: Trial, asked: optuna.Trial) -> None:
+        """Train a loss to its end, or until it is among the worse."""
         self.trainer = None  # and its tables, before there are others
         settings = self.settings | trial.chosen
         trainer = Trainer(self.split, self.model, settings, self.seed, say=self.say, **self.train)
@@ -228,10 +228,10 @@ class Study:
 
         def enough(row: dict[str, Any]) -> bool:
             asked.report(row[self.metric], row["epoch"])
-            over = row["epoch"] * trainer.steps >= left or asked.should_prune()
-            if over and row["epoch"] < settings["max_epochs"]:
+            worse = row["epoch"] < settings["max_epochs"] and asked.should_prune()
+            if worse:
                 trial.outcome = "stopped"
-            return over
+            return worse
 
         try:
             trainer.run(enough=enough)
@@ -243,7 +243,7 @@ class Study:
         trial.curve = trainer.progress.history
         trial.steps = trainer.progress.epoch * trainer.steps
 
-    def _fit(self, trial: Trial, asked: optuna.Trial, left: int) -> None:
+    def _fit(self, trial: Trial, asked: optuna.Trial) -> None:
         """Fit a linear model."""
         settings, device = self.settings | trial.chosen, self.train["device"]
         fitted = linear.fit(self.model, self.split, settings, self.seed, device, self.say)

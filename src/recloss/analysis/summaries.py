@@ -254,7 +254,7 @@ def tuning(tuned: dict[str, Any]) -> pd.DataFrame:
     """
     rows = [
         {"dataset": dataset, "model": model}
-        | entry
+        | {key: value for key, value in entry.items() if key != "budget"}  # that of all
         | {"settings": ", ".join(f"{k} {label_of(v)}" for k, v in entry["settings"].items())}
         | {"gain": relative(entry.get("best", math.nan), entry.get("untuned", math.nan))}
         for dataset, models in tuned.items()
@@ -267,9 +267,7 @@ def budget(tuned: dict[str, Any]) -> str:
     """Say in a sentence or two how many training steps the studies had (`tuned.datasets`)."""
     parts = []
     for dataset, models in tuned.items():
-        steps = sorted({entry["steps"] for entry in models.values() if entry.get("steps")})
-        if steps:
-            said = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
-            parts.append(f"{said} on {name_of(dataset)}")
-    losses = f"Every loss had as many training steps for its trials: {', '.join(parts)}. "
+        budgets = {entry["budget"] for entry in models.values() if entry.get("budget")}
+        parts += [f"{steps:,} on {name_of(dataset)}" for steps in sorted(budgets)]
+    losses = f"Every loss had as many training steps to begin trials in: {', '.join(parts)}. "
     return (losses if parts else "") + "A linear model had its grid."

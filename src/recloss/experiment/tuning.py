@@ -17,7 +17,8 @@ HEAD = """\
 # untuned, best, median, worst: the metric on validation; of a model, the first trial and over all.
 """
 # What a model's entry in tuned.yaml takes from its study.json.
-KEPT = ("settings", "trials", "completed", "steps", "untuned", "best", "median", "worst", "seconds")
+KEPT = ("settings", "trials", "completed", "budget", "steps")
+KEPT += ("untuned", "best", "median", "worst", "seconds")
 
 
 def summary(
