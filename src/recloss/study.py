@@ -36,7 +36,7 @@ from recloss.models import linear
 from recloss.train import Trainer
 
 LINEAR_METRIC = "recall@20"  # by which the settings of a linear model are picked
-STARTUP = 5  # trials at random before TPE has enough to go by
+STARTUP = 3  # trials before TPE has enough to go by, of few
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
