@@ -201,6 +201,43 @@ def _steps(axis: Axes, steps: pd.DataFrame, metric: str = "recall@20") -> None:
     axis.grid(axis="x")
 
 
+JUDGES = {  # of a study: their names and colours
+    "validation": ("validation", COLOURS["listwise"]),
+    "test": ("the test", COLOURS["pointwise"]),
+    "truth": ("the truth", COLOURS["pointwise"]),
+}
+
+
+def study_panels(table: pd.DataFrame) -> list[Panel]:
+    """Draw the best value against a cause, a panel per cause and a line per judge.
+
+    table: the result of `study.study_table`.
+    """
+    values = table[["best", "low", "high"]].to_numpy()
+    room = 0.05 * (np.nanmax(values) - np.nanmin(values) or 1)
+    limits = (np.nanmin(values) - room, np.nanmax(values) + room)
+    return [
+        Panel(cause, partial(_best_values, rows=rows, limits=limits), 2.7, 3.6)
+        for cause, rows in table.groupby("cause", sort=False)
+    ]
+
+
+def _best_values(axis: Axes, rows: pd.DataFrame, limits: tuple[float, float]) -> None:
+    labels = list(dict.fromkeys(rows["level"]))
+    judges = list(dict.fromkeys(rows["judged by"]))
+    for place, judge in enumerate(judges):
+        mine, (name, colour) = rows[rows["judged by"] == judge], JUDGES[judge]
+        aside = 0.12 * (place - (len(judges) - 1) / 2)
+        x = [labels.index(level) + aside for level in mine["level"]]
+        axis.vlines(x, mine["low"], mine["high"], color=colour, linewidth=1.4)
+        style = {"color": colour, "marker": "os"[place], "ms": 5}
+        axis.plot(x, mine["best"], label=f"judged by {name}", **style)
+    axis.set_xticks(range(len(labels)), [tick(label) for label in labels])
+    axis.set(xlim=(-0.5, len(labels) - 0.5), ylim=limits, ylabel="best value")
+    axis.grid(axis="y")
+    below(axis)
+
+
 def learning_curves(history: pd.DataFrame) -> list[Panel]:
     """Draw both metrics against the epoch, a line per loss (its seeds averaged).
 

@@ -122,6 +122,9 @@ ITEMS = {
         GRIDS, "ablations", "ablations", tables.ablations_display, drawn("ablation_steps"),
         keys=("ablations",),
     ),
+    "study": Item(
+        GRIDS, "study", "study", tables.study_display, drawn("study_panels"), keys=("study",)
+    ),
     "debiasing": Item(
         DEBIASING, "certificates", "debiasing",
         lambda rows: tables.certificates_display(summaries.certificates(rows)),

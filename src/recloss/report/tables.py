@@ -353,6 +353,12 @@ def ablations_display(table: pd.DataFrame) -> Styler:
     return styled(shown, {"change": "{:+.1%}"})
 
 
+def study_display(table: pd.DataFrame) -> Styler:
+    """Return the study for readers (`study.study_table`)."""
+    shown = table.drop(columns=["grid"])
+    return styled(shown, {"level": tick, "recall@20": "{:.4f}", "gain": "{:+.1%}"})
+
+
 def claims_display(table: pd.DataFrame) -> Styler:
     """Return claims.csv (`claims.judge`) for readers."""
     columns = ["claim", "dataset", "part", "metric", "part_verdict", "effect", "ci_low", "ci_high"]
