@@ -83,6 +83,8 @@ def best_value(runs: pd.DataFrame, over: str, keys: list[str], usual: Any) -> di
     near = means.index[means.max() - means <= least_difference(values.to_numpy())]
     at = best[top][1:] if others else ()
     return {
+        "setting": over,
+        "usual": usual,
         "seeds": len(values),
         "best": top,
         "low": near.min(),

@@ -355,8 +355,12 @@ def ablations_display(table: pd.DataFrame) -> Styler:
 
 def study_display(table: pd.DataFrame) -> Styler:
     """Return the study for readers (`study.study_table`)."""
-    shown = table.drop(columns=["grid"])
-    return styled(shown, {"level": tick, "recall@20": "{:.4f}", "gain": "{:+.1%}"})
+    shown = table.drop(columns=["setting", "usual", "grid"])
+    ticks = [
+        name for name in shown if name in ("level", "best", "low", "high") or "at best" in name
+    ]
+    formats = dict.fromkeys(ticks, tick) | {"recall@20": "{:.4f}", "gain": "{:+.1%}"}
+    return styled(shown, formats)
 
 
 def claims_display(table: pd.DataFrame) -> Styler:
