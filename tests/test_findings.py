@@ -108,7 +108,7 @@ def test_models_judged_by_shown_items_stand_beside_their_twins(published):
     assert lines[3] == "| CCL | .6400 ± .0082 |  | .4500 ± .0082 |  | .3900 |"
 
 
-def test_a_study_has_the_best_value_at_every_level_by_every_judge(published):
+def test_an_optimum_has_the_best_value_at_every_level_by_every_judge(published):
     row = {"cause": "skew", "setting": "lambda"}
     rows = [
         row | {"level": 0, "judged by": "validation", "best": 1, "low": 0.9, "high": 1.1},
@@ -116,8 +116,8 @@ def test_a_study_has_the_best_value_at_every_level_by_every_judge(published):
         row | {"level": 0, "judged by": "truth", "best": 0.5, "low": 0.25, "high": 1},
         row | {"level": 0.5, "judged by": "truth", "best": 0.75},  # of a single seed
     ]
-    pd.DataFrame(rows).to_csv(published / "tables/study.csv", index=False)
-    head, _, line = findings.study(published).splitlines()
+    pd.DataFrame(rows).to_csv(published / "tables/optimum.csv", index=False)
+    head, _, line = findings.optimum(published).splitlines()
     assert head == "| cause | levels | best λ by validation | best λ by truth |"
     assert line == (
         "| skew | 0; 0.5 | **1** (0.9 to 1.1); **1.25** | **0.5** (0.25 to 1); **0.75** |"

@@ -126,8 +126,10 @@ CASES = {
     "three seeds": {"seeds": [0, 1, 2]},
     "held out": {"protocol": "heldout", "inflation": {"losses": ["infonce"]}},
     "two backbones": {"backbones": ["mf", "lightgcn"]},
-    "a study": grid(temperature=[0.1, 1])
-    | {"study": {"over": "temperature", "causes": [{"name": "none", "datasets": {"small": "x"}}]}},
+    "an optimum": grid(temperature=[0.1, 1])
+    | {
+        "optimum": {"over": "temperature", "causes": [{"name": "none", "datasets": {"small": "x"}}]}
+    },
 }
 
 

@@ -12,7 +12,7 @@ import jsonschema
 
 from recloss.data import simulate, sources
 from recloss.data.files import expanded
-from recloss.experiment import study
+from recloss.experiment import optimum
 from recloss.experiment.runs import every_run, published_rows
 from recloss.experiment.schema import (
     backbone_names,
@@ -223,7 +223,7 @@ def _check(config: dict[str, Any]) -> None:
         for model, entry in found.items():
             where = f"configuration: tuned.datasets.{dataset}.{model}"
             _check_given(where, model, entry["settings"], first)
-    study.check(config)
+    optimum.check(config)
     for run in every_run(config):
         where = f"configuration: {run.dataset}, {run.loss}"
         check_settings(run.loss, run.settings, where)

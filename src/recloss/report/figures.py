@@ -207,10 +207,10 @@ JUDGES = {"validation": "listwise", "test": "pointwise", "truth": "pointwise"}  
 USUAL = {"color": QUIET, "ls": ":"}
 
 
-def study_panels(table: pd.DataFrame) -> list[Panel]:
+def optimum_panels(table: pd.DataFrame) -> list[Panel]:
     """Draw the best value against a cause, a panel per cause and a line per judge.
 
-    Dotted: the value of the main table. table: the result of `study.study_table`.
+    Dotted: the value of the main table. table: the result of `optimum.optimum_table`.
     """
     values = table[["best", "low", "high"]].to_numpy()
     room = 0.05 * (np.nanmax(values) - np.nanmin(values) or 1)

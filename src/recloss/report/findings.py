@@ -143,12 +143,12 @@ def shown(published: Path) -> str:
     return _markdown(["model", *names, f"{header('recall@20')}, validation"], rows)
 
 
-def study(published: Path) -> str:
-    """Return a row per cause of a study: at each of its levels, by each judge, the best value.
+def optimum(published: Path) -> str:
+    """Return a row per cause: at each of its levels, by each judge, the best value.
 
     In brackets the lowest and the highest value not told apart from it; none where it is alone.
     """
-    table = pd.read_csv(published / "tables" / "study.csv")
+    table = pd.read_csv(published / "tables" / "optimum.csv")
     judges, rows = list(dict.fromkeys(table["judged by"])), []
     for cause, mine in table.groupby("cause", sort=False):
         cells = [cause, "; ".join(tick(level) for level in dict.fromkeys(mine["level"]))]
@@ -172,7 +172,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "readings": readings,
     "ablations": ablations,
     "shown": shown,
-    "study": study,
+    "optimum": optimum,
 }
 
 

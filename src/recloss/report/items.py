@@ -122,8 +122,9 @@ ITEMS = {
         GRIDS, "ablations", "ablations", tables.ablations_display, drawn("ablation_steps"),
         keys=("ablations",),
     ),
-    "study": Item(
-        GRIDS, "study", "study", tables.study_display, drawn("study_panels"), keys=("study",)
+    "optimum": Item(
+        GRIDS, "best values", "optimum", tables.optimum_display, drawn("optimum_panels"),
+        keys=("optimum",),
     ),
     "debiasing": Item(
         DEBIASING, "certificates", "debiasing",

@@ -353,8 +353,8 @@ def ablations_display(table: pd.DataFrame) -> Styler:
     return styled(shown, {"change": "{:+.1%}"})
 
 
-def study_display(table: pd.DataFrame) -> Styler:
-    """Return the study for readers (`study.study_table`)."""
+def optimum_display(table: pd.DataFrame) -> Styler:
+    """Return the best values for readers (`optimum.optimum_table`)."""
     shown = table.drop(columns=["setting", "usual", "grid"])
     ticks = [
         name for name in shown if name in ("level", "best", "low", "high") or "at best" in name

@@ -1,21 +1,21 @@
-"""A study: the best value of a setting at every level of a cause, and what is told apart."""
+"""The optimum: the best value of a setting at every level of a cause, and what is told apart."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from recloss.analysis.study import best_value, judged, least_difference, study_table
+from recloss.analysis.optimum import best_value, judged, least_difference, optimum_table
 from recloss.experiment import config as configuration
-from recloss.experiment.study import levels
+from recloss.experiment.optimum import levels
 from recloss.files import ReclossError
-from recloss.report.figures import study_panels
+from recloss.report.figures import optimum_panels
 
 VALUES = [0.8, 1, 1.2]
 SMALL = {"users": 20, "items": 40, "observed": 6, "prior": 0.3}
 
 
 def configured(**changes):
-    """An experiment with a study over two data sets, two grids and two temperatures."""
+    """An experiment with an optimum over two data sets, two grids and two temperatures."""
     over = {"lambda": VALUES, "temperature": [0.1, 0.2]}
     raw = {
         "run": "small",
@@ -32,7 +32,7 @@ def configured(**changes):
             {"name": "wide", "loss": "mine_plus", "over": over, "datasets": ["a"], "seeds": [0, 1],
              "settings": {"dim": 128}},
         ],
-        "study": {
+        "optimum": {
             "over": "lambda",
             "causes": [
                 {"name": "data", "datasets": {"a": 0, "b": 0.5}},
@@ -122,7 +122,7 @@ def test_a_uniform_test_set_of_simulated_data_is_the_truth_and_each_judge_has_it
     ]  # fmt: skip
     metrics = pd.DataFrame(rows)
     history = metrics.assign(epoch=1, **{"recall@20": 1 / metrics["recall@20"]})
-    table = study_table(metrics, history, config)
+    table = optimum_table(metrics, history, config)
     assert len(table) == 12
     assert table[table["cause"] == "data"]["judged by"].to_list() == [
         *("validation", "truth"),
@@ -133,7 +133,7 @@ def test_a_uniform_test_set_of_simulated_data_is_the_truth_and_each_judge_has_it
         assert (mine["best"] == best).all()
         others = mine[mine["cause"] != "temperature"]
         assert (others["temperature at best"] == at).all()
-    assert [panel.title for panel in study_panels(table)] == ["data", "dimension", "temperature"]
+    assert [panel.title for panel in optimum_panels(table)] == ["data", "dimension", "temperature"]
 
 
 @pytest.mark.parametrize(
@@ -146,15 +146,15 @@ def test_a_uniform_test_set_of_simulated_data_is_the_truth_and_each_judge_has_it
         ({"datasets": {"b": 1}, "grid": "wide"}, "grid wide is not run on b; add it there"),
     ],
 )
-def test_a_study_of_what_is_not_run_is_refused(cause, fault):
-    with pytest.raises(ReclossError, match="configuration: study") as error:
-        configured(study={"over": "lambda", "causes": [{"name": "it"} | cause]})
+def test_an_optimum_over_what_is_not_run_is_refused(cause, fault):
+    with pytest.raises(ReclossError, match="configuration: optimum") as error:
+        configured(optimum={"over": "lambda", "causes": [{"name": "it"} | cause]})
     assert fault in str(error.value)
 
 
-def test_a_study_of_what_has_no_order_is_refused():
+def test_an_optimum_over_what_has_no_order_is_refused():
     causes = [{"name": "it", "grids": {"base": 1}}]
     with pytest.raises(ReclossError, match="grid base has no numbers of dim; vary it there"):
-        configured(study={"over": "dim", "causes": causes})
-    with pytest.raises(ReclossError, match="study: there are no grids"):
-        configured(grids=[], study={"over": "dim", "causes": causes})
+        configured(optimum={"over": "dim", "causes": causes})
+    with pytest.raises(ReclossError, match="optimum: there are no grids"):
+        configured(grids=[], optimum={"over": "dim", "causes": causes})

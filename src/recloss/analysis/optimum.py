@@ -1,4 +1,4 @@
-"""Which value of a setting is best at each level of a cause (`experiment.study`), and how sure."""
+"""Which value of a setting is best at each level of a cause, and how sure that is."""
 
 import itertools
 from typing import Any
@@ -10,8 +10,8 @@ from scipy.special import stdtrit
 from recloss.analysis.gains import RUN
 from recloss.analysis.stats import LEVEL, relative
 from recloss.analysis.summaries import part_of
+from recloss.experiment.optimum import levels
 from recloss.experiment.runs import settings_for
-from recloss.experiment.study import levels
 
 
 def least_difference(values: np.ndarray) -> float:
@@ -41,15 +41,15 @@ def judged(metrics: pd.DataFrame, history: pd.DataFrame) -> dict[str, pd.DataFra
     return found
 
 
-def study_table(
+def optimum_table(
     metrics: pd.DataFrame, history: pd.DataFrame, config: dict[str, Any]
 ) -> pd.DataFrame:
-    """Return a row per level of a cause and judge: the best value of the setting that is studied.
+    """Return a row per level of a cause and judge: the best value of the setting.
 
     A test set drawn uniformly from what users like judges by the `truth`. The other columns are of
     `best_value`.
     """
-    over, rows = config["study"]["over"], []
+    over, rows = config["optimum"]["over"], []
     simulated = {d["name"]: d["simulate"] for d in config["datasets"] if "simulate" in d}
     judges = judged(metrics, history)
     for level, by in itertools.product(levels(config), judges):

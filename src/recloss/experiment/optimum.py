@@ -1,4 +1,4 @@
-"""A study: which value of a setting is best, and how that moves with one cause at a time."""
+"""The optimum: which value of a setting is best, and how that moves with one cause at a time."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -17,13 +17,13 @@ class Level(NamedTuple):
 
 
 def levels(config: dict[str, Any]) -> Iterator[Level]:
-    """Yield the levels of every cause, in the order of the configuration; none without a study.
+    """Yield the levels of every cause, in the order of the configuration; none where none is asked for.
 
     What a cause does not name is the first: data set, grid.
     """
     grids = {grid["name"]: grid for grid in config["grids"]}
     first = next(iter(config["datasets"]))["name"]
-    for cause in config.get("study", {}).get("causes", []):
+    for cause in config.get("optimum", {}).get("causes", []):
         base = grids[cause.get("grid", next(iter(grids)))]
         for dataset, value in cause.get("datasets", {}).items():
             yield Level(cause["name"], value, dataset, base, {})
@@ -35,14 +35,14 @@ def levels(config: dict[str, Any]) -> Iterator[Level]:
 
 
 def check(config: dict[str, Any]) -> None:
-    """Refuse a study of what is not run."""
-    if "study" not in config:
+    """Refuse an optimum over what is not run."""
+    if "optimum" not in config:
         return
-    over, grids = config["study"]["over"], {grid["name"]: grid for grid in config["grids"]}
+    over, grids = config["optimum"]["over"], {grid["name"]: grid for grid in config["grids"]}
     if not grids:
-        raise ReclossError("configuration: study: there are no grids to put together; add one")
-    for index, cause in enumerate(config["study"]["causes"]):
-        where, first = f"configuration: study.causes[{index}]", next(iter(grids))
+        raise ReclossError("configuration: optimum: there are no grids to put together; add one")
+    for index, cause in enumerate(config["optimum"]["causes"]):
+        where, first = f"configuration: optimum.causes[{index}]", next(iter(grids))
         for name in [*cause.get("grids", {}), cause.get("grid", first)]:
             if name not in grids:
                 raise ReclossError(f"{where}: no grid {name!r}; known: {', '.join(grids)}")
@@ -51,7 +51,7 @@ def check(config: dict[str, Any]) -> None:
             known = ", ".join(varied) or "none"
             raise ReclossError(f"{where}.setting: not varied beside {over}; known: {known}")
     for level in levels(config):
-        where, name = f"configuration: study, {level.cause} {level.value}", level.grid["name"]
+        where, name = f"configuration: optimum, {level.cause} {level.value}", level.grid["name"]
         values = level.grid["over"].get(over, [None])
         if not all(isinstance(value, int | float) for value in values):
             raise ReclossError(f"{where}: grid {name} has no numbers of {over}; vary it there")
