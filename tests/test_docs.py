@@ -247,6 +247,7 @@ def test_commands_are_ones_that_exist(words, whole):
 
 
 FINDINGS = ["README.md", "docs/reference-run.md", "docs/backbones.md", "docs/coat.md"]
+FINDINGS += ["docs/why-lambda.md"]
 
 
 @pytest.mark.parametrize("name", FINDINGS)

@@ -118,3 +118,19 @@ def test_models_judged_by_shown_items_stand_beside_their_twins(published):
     assert lines[0].startswith("| model | AUC | over its twin | NDCG@5 | over its twin | Recall@20")
     assert lines[2].startswith("| debiased CCL | .6500 ± .0082 | +1.6 % (−0.1 % to +3.1 %) | .4500")
     assert lines[3] == "| CCL | .6400 ± .0082 |  | .4500 ± .0082 |  | .3900 |"
+
+
+def test_an_optimum_has_the_best_value_at_every_level_by_every_judge(published):
+    row = {"cause": "skew", "setting": "lambda"}
+    rows = [
+        row | {"level": 0, "judged by": "validation", "best": 1, "low": 0.9, "high": 1.1},
+        row | {"level": 0.5, "judged by": "validation", "best": 1.25, "low": 1.25, "high": 1.25},
+        row | {"level": 0, "judged by": "truth", "best": 0.5, "low": 0.25, "high": 1},
+        row | {"level": 0.5, "judged by": "truth", "best": 0.75},  # of a single seed
+    ]
+    pd.DataFrame(rows).to_csv(published / "tables/optimum.csv", index=False)
+    head, _, line = findings.optimum(published).splitlines()
+    assert head == "| cause | levels | best λ by validation | best λ by truth |"
+    assert line == (
+        "| skew | 0; 0.5 | **1** (0.9 to 1.1); **1.25** | **0.5** (0.25 to 1); **0.75** |"
+    )

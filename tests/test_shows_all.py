@@ -126,6 +126,10 @@ CASES = {
     "three seeds": {"seeds": [0, 1, 2]},
     "held out": {"protocol": "heldout", "inflation": {"losses": ["infonce"]}},
     "two backbones": {"backbones": ["mf", "lightgcn"]},
+    "an optimum": grid(temperature=[0.1, 1])
+    | {
+        "optimum": {"over": "temperature", "causes": [{"name": "none", "datasets": {"small": "x"}}]}
+    },
 }
 
 

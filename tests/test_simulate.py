@@ -77,6 +77,38 @@ def test_noise_adds_pairs_that_are_not_liked_to_train_alone(simulation):
     assert noisy.summary()["residual_prior"] == pytest.approx(noisy.truth[~seen].mean())
 
 
+def test_a_uniform_test_set_has_the_same_train_pairs_and_as_many_items_a_user(simulation):
+    uniform = simulate(test="uniform")
+    assert np.array_equal(uniform.train.keys(), simulation.train.keys())
+    assert np.array_equal(uniform.test.counts(), simulation.test.counts())
+    noisy = simulate(test="uniform", noise=0.25)
+    assert np.array_equal(noisy.train.keys(), simulate(noise=0.25).train.keys())
+
+
+def test_a_uniform_test_set_is_drawn_from_the_liked_items_whatever_their_exposure(simulation):
+    uniform = simulate(test="uniform")
+    train, test = dense(uniform.train), dense(uniform.test)
+    hidden = uniform.truth & ~train
+    assert not (test & ~hidden).any()
+    # Of the tenth of the items that are the most exposed and the tenth that are the least, as many
+    # as there are among the hidden; of an observed test set the former only.
+    order = np.argsort(uniform.propensity)
+    expected = hidden * (test.sum(1) / hidden.sum(1))[:, None]
+    for part in (order[:150], order[-150:]):
+        n = expected[:, part].sum()
+        assert test[:, part].sum() == pytest.approx(n, abs=4 * np.sqrt(n))
+    observed = dense(simulation.test)
+    assert observed[:, order[-150:]].sum() > 4 * expected[:, order[-150:]].sum()
+
+
+def test_the_pairs_of_a_uniform_test_set_are_not_observed():
+    uniform = simulate(test="uniform")
+    seen = dense(uniform.train)
+    summary = uniform.summary()
+    assert summary["residual_prior"] == pytest.approx(uniform.truth[~seen].mean())
+    assert summary["observed_share"] == pytest.approx(seen[uniform.truth].mean())
+
+
 def test_the_mean_number_of_observed_items_is_as_asked(simulation):
     # The standard error is below sqrt(25 / 2000) = 0.11.
     assert (len(simulation.train) + len(simulation.test)) / 2000 == pytest.approx(25, abs=0.5)
@@ -150,6 +182,7 @@ def test_popularity_beats_chance_and_low_rank_structure_beats_popularity(simulat
         ({"prior": 1.0}, "prior 1.0 is 200 of 200 items; change prior"),
         ({"observed": 20.0}, "observed 20.0 is not between 0 and the 20 items that a user likes"),
         ({"observed": 0.0}, "observed 0.0 is not between 0 and"),
+        ({"test": "true"}, "test 'true' is not one of observed, uniform"),
         ({"test_fraction": 1.0}, "test_fraction 1.0 is not between 0 and 1"),
         ({"users": 1, "observed": 0.01}, "the most exposed item is never seen; raise users"),
     ],

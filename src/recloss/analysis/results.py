@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from recloss.analysis import gains, reproduction, summaries
+from recloss.analysis import gains, optimum, reproduction, summaries
 from recloss.experiment import published
 from recloss.experiment.config import shown_names
 from recloss.experiment.runs import certifies, inflation_runs, truth_names
@@ -83,6 +83,7 @@ SUMMARIES: dict[str, Callable[[Results], pd.DataFrame]] = {
     "paper": lambda r: reproduction.paper_table(r.metrics),
     "readings": lambda r: reproduction.readings_table(r.metrics, r.config),
     "ablations": lambda r: summaries.ablations(r.metrics, r.config),
+    "optimum": lambda r: optimum.optimum_table(r.metrics, r.history, r.config),
     "debiasing": Results.debiasing,
     "moved": lambda r: summaries.moved(r.debiasing()),
     "truth": lambda r: summaries.truth(r.debiasing()),
@@ -106,6 +107,7 @@ def summary_names(config: dict[str, Any]) -> list[str]:
         "paper": not names.isdisjoint(published.paper()["dataset"]),
         "readings": bool(config["readings"]),
         "ablations": bool(config["ablations"]),
+        "optimum": "optimum" in config,
         "debiasing": debiased,
         "moved": debiased,
         "truth": true,

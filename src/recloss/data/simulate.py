@@ -16,6 +16,8 @@ from recloss import seeds
 from recloss.data.interactions import Interactions
 from recloss.files import ReclossError, atomic
 
+TESTS = ("observed", "uniform")
+
 
 @dataclass(frozen=True)
 class Simulation:
@@ -31,10 +33,12 @@ class Simulation:
         """Return the parameters and what came of them.
 
         `prior` is the share of all pairs that are liked (tau+), `residual_prior` that of the pairs
-        not observed, `observed_share` the share of the liked pairs that are observed.
+        not observed, `observed_share` the share of the liked pairs that are observed. Of an
+        observed test set these are observed; of a uniform one only those of train.
         """
-        liked, observed = int(self.truth.sum()), len(self.train) + len(self.test)
-        right = int(self.truth[self.train.users, self.train.items].sum()) + len(self.test)
+        seen = len(self.test) if self.parameters["test"] == "observed" else 0
+        liked, observed = int(self.truth.sum()), len(self.train) + seen
+        right = int(self.truth[self.train.users, self.train.items].sum()) + seen
         return {
             "parameters": self.parameters,
             "prior": liked / self.truth.size,
@@ -74,6 +78,7 @@ def simulate(
     test_fraction: float,
     seed: int,
     noise: float = 0.0,
+    test: str = "observed",
 ) -> Simulation:
     """Return a simulation; it takes `memory_mb`.
 
@@ -81,9 +86,13 @@ def simulate(
     observed: mean number of observed items a user; skew: exponent of the power law of exposure;
     test_fraction: share of each user's observed items held out, who keeps one for training;
     noise: share of the train pairs, on average, that are not liked: beside the liked ones, and with
-    a probability that falls with the rank of the item as theirs.
+    a probability that falls with the rank of the item as theirs;
+    test: `observed`, the items held out, or `uniform`, for each user as many of all the liked ones
+    that are not in train, whatever their exposure: what is truly liked, in an unbiased sample.
     """
     parameters = dict(locals())
+    if test not in TESTS:
+        raise ReclossError(f"simulate: test {test!r} is not one of {', '.join(TESTS)}")
     liked = check(items, prior, observed)
     if not 0 < test_fraction < 1:
         raise ReclossError(f"simulate: test_fraction {test_fraction} is not between 0 and 1")
@@ -108,7 +117,7 @@ def simulate(
     pairs = Interactions(*(ids.astype(np.int32) for ids in np.nonzero(seen)), users, items)
     held = np.round(test_fraction * pairs.counts()).astype(int)
     held = np.minimum(held, np.maximum(pairs.counts() - 1, 0))
-    train, test = pairs.hold_out(held, seeds.generator(seed, "simulate split"))
+    train, tested = pairs.hold_out(held, seeds.generator(seed, "simulate split"))
     if noise:
         wanted, exposed = noise / (1 - noise) * len(train), (~truth * propensity).sum()
         if wanted > exposed:
@@ -117,7 +126,11 @@ def simulate(
         shown = ~truth & (chance < propensity * (wanted / exposed))
         shown[train.users, train.items] = True
         train = Interactions(*(ids.astype(np.int32) for ids in np.nonzero(shown)), users, items)
-    return Simulation(train, test, truth, propensity, parameters)
+    if test == "uniform":
+        true = Interactions(*(ids.astype(np.int32) for ids in np.nonzero(truth)), users, items)
+        hidden = true.select(~np.isin(true.keys(), train.keys()))
+        tested = hidden.hold_out(held, seeds.generator(seed, "simulate uniform test"))[1]
+    return Simulation(train, tested, truth, propensity, parameters)
 
 
 def _scaled(weights: np.ndarray, liked: np.ndarray, total: float) -> np.ndarray:

@@ -12,6 +12,7 @@ import jsonschema
 
 from recloss.data import simulate, sources
 from recloss.data.files import expanded
+from recloss.experiment import optimum
 from recloss.experiment.runs import every_run, published_rows, studies
 from recloss.experiment.schema import (
     backbone_names,
@@ -222,6 +223,7 @@ def _check(config: dict[str, Any]) -> None:
         for model, entry in found.items():
             where = f"configuration: tuned.datasets.{dataset}.{model}"
             _check_given(where, model, entry["settings"], first)
+    optimum.check(config)
     for run in [*every_run(config), *(study.largest for study in studies(config))]:
         where = f"configuration: {run.dataset}, {run.loss}"
         check_settings(run.loss, run.settings, where)

@@ -43,10 +43,12 @@ def families_legend(axis: Axes, families: list[str], debiased: bool, bars: bool)
     below(axis, handles)
 
 
-def below(axis: Axes, handles: list[Any] | None = None, columns: int = 3) -> None:
-    """Put the legend below the axes and their label."""
+def below(
+    axis: Axes, handles: list[Any] | None = None, columns: int = 3, gap: float = 0.42
+) -> None:
+    """Put the legend `gap` inches below the axes: below their label, too."""
     given = {} if handles is None else {"handles": handles}
-    under = axis.transAxes + ScaledTranslation(0, -0.42, axis.figure.dpi_scale_trans)
+    under = axis.transAxes + ScaledTranslation(0, -gap, axis.figure.dpi_scale_trans)
     place = {"loc": "upper left", "bbox_to_anchor": (0, 0), "bbox_transform": under}
     axis.legend(ncols=columns, fontsize=8, **given, **place)
 
@@ -200,6 +202,41 @@ def _steps(axis: Axes, steps: pd.DataFrame, metric: str = "recall@20") -> None:
     axis.margins(x=0.2)
     axis.set_xlabel(f"{header(metric)}, standard deviation over seeds")
     axis.grid(axis="x")
+
+
+JUDGES = {"validation": "listwise", "test": "pointwise", "truth": "pointwise"}  # their colours
+USUAL = {"color": QUIET, "ls": ":"}
+
+
+def optimum_panels(table: pd.DataFrame) -> list[Panel]:
+    """Draw the best value against a cause, a panel per cause and a line per judge.
+
+    Dotted: the value of the main table. table: the result of `optimum.optimum_table`.
+    """
+    values = table[["best", "low", "high"]].to_numpy()
+    room = 0.05 * (np.nanmax(values) - np.nanmin(values) or 1)
+    limits = (np.nanmin(values) - room, np.nanmax(values) + room)
+    return [
+        Panel(cause, partial(_best_values, rows=rows, limits=limits), 2.7, 3.3)
+        for cause, rows in table.groupby("cause", sort=False)
+    ]
+
+
+def _best_values(axis: Axes, rows: pd.DataFrame, limits: tuple[float, float]) -> None:
+    labels = list(dict.fromkeys(rows["level"]))
+    judges = list(dict.fromkeys(rows["judged by"]))
+    for place, judge in enumerate(judges):
+        mine, colour = rows[rows["judged by"] == judge], COLOURS[JUDGES[judge]]
+        aside = 0.12 * (place - (len(judges) - 1) / 2)
+        x = [labels.index(level) + aside for level in mine["level"]]
+        axis.vlines(x, mine["low"], mine["high"], color=colour, linewidth=1.4)
+        axis.plot(x, mine["best"], label=judge, color=colour, marker="os"[place], ms=5)
+    axis.plot(range(len(labels)), rows.groupby("level", sort=False)["usual"].first(), **USUAL)
+    axis.set_xticks(range(len(labels)), [tick(label) for label in labels])
+    name = header(rows["setting"].iloc[0])
+    axis.set(xlim=(-0.5, len(labels) - 0.5), ylim=limits, ylabel=f"best {name}")
+    axis.grid(axis="y")
+    below(axis, gap=0.25)
 
 
 def learning_curves(history: pd.DataFrame) -> list[Panel]:

@@ -10,6 +10,7 @@ from recloss.analysis.claims import CLAIMS
 from recloss.analysis.gains import METRICS as SHOWN
 from recloss.analysis.names import header, model_name, name_of, place_name
 from recloss.files import ReclossError
+from recloss.report.tables import tick
 
 METRICS = ("recall@20", "ndcg@20")
 KEYS = (
@@ -154,6 +155,28 @@ def tuning(published: Path) -> str:
     return _markdown(["data set", "model", "best settings", *names], rows)
 
 
+def optimum(published: Path) -> str:
+    """Return a row per cause: at each of its levels, by each judge, the best value.
+
+    In brackets the lowest and the highest value not told apart from it; none where it is alone.
+    """
+    table = pd.read_csv(published / "tables" / "optimum.csv")
+    judges, rows = list(dict.fromkeys(table["judged by"])), []
+    for cause, mine in table.groupby("cause", sort=False):
+        cells = [cause, "; ".join(tick(level) for level in dict.fromkeys(mine["level"]))]
+        for judge in judges:
+            found = mine[mine["judged by"] == judge]
+            cells.append("; ".join(map(_best, found["best"], found["low"], found["high"])))
+        rows.append(cells)
+    name = header(table["setting"].iloc[0])
+    return _markdown(["cause", "levels", *(f"best {name} by {judge}" for judge in judges)], rows)
+
+
+def _best(best: float, low: float, high: float) -> str:
+    apart = pd.isna(low) or low == high
+    return f"**{best:g}**" if apart else f"**{best:g}** ({low:g} to {high:g})"
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "claims": claims,
     "paper": paper,
@@ -162,6 +185,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "ablations": ablations,
     "tuning": tuning,
     "shown": shown,
+    "optimum": optimum,
 }
 
 

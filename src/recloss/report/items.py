@@ -122,6 +122,10 @@ ITEMS = {
         GRIDS, "ablations", "ablations", tables.ablations_display, drawn("ablation_steps"),
         keys=("ablations",),
     ),
+    "optimum": Item(
+        GRIDS, "best values", "optimum", tables.optimum_display, drawn("optimum_panels"),
+        keys=("optimum",),
+    ),
     "debiasing": Item(
         DEBIASING, "certificates", "debiasing",
         lambda rows: tables.certificates_display(summaries.certificates(rows)),

@@ -75,8 +75,9 @@ class Panel(NamedTuple):
     width: float = 4.9
 
 
-def compose(panels: list[Panel], columns: int = 2) -> Figure:
-    """Return the figure with all panels, so many in a row."""
+def compose(panels: list[Panel]) -> Figure:
+    """Return the figure with all panels, two in a row, or as many as take ten inches."""
+    columns = max(2, int(10 // max(panel.width for panel in panels)))
     columns = min(columns, len(panels))
     lines = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     heights = [max(panel.height for panel in line) for line in lines]

@@ -220,6 +220,7 @@ SECTIONS = (
     Section("main", "Losses compared", models),
     Section("published", "Published numbers", only("published")),
     Section("grids", "Grids", grids),
+    Section("optimum", "Best values", only("optimum")),
     Section("ablations", "From model to model", only("ablations")),
     Section("inflation", "Protocol", only("inflation")),
     Section("bounds", "Lower bounds", bounds),

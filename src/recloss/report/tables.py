@@ -354,6 +354,16 @@ def ablations_display(table: pd.DataFrame) -> Styler:
     return styled(shown, {"change": "{:+.1%}"})
 
 
+def optimum_display(table: pd.DataFrame) -> Styler:
+    """Return the best values for readers (`optimum.optimum_table`)."""
+    shown = table.drop(columns=["setting", "usual", "grid"])
+    ticks = [
+        name for name in shown if name in ("level", "best", "low", "high") or "at best" in name
+    ]
+    formats = dict.fromkeys(ticks, tick) | {"recall@20": "{:.4f}", "gain": "{:+.1%}"}
+    return styled(shown, formats)
+
+
 def claims_display(table: pd.DataFrame) -> Styler:
     """Return claims.csv (`claims.judge`) for readers."""
     columns = ["claim", "dataset", "part", "metric", "part_verdict", "effect", "ci_low", "ci_high"]
