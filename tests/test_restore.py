@@ -35,6 +35,18 @@ def test_runs_of_the_same_settings_data_and_code_are_taken(published, tmp_path):
     assert restore(published, results, wanted, judged) == ([], [])  # they are there
 
 
+def test_studies_are_taken_as_runs_are(published, tmp_path):
+    folder = published / "runs" / "tune" / "a"
+    folder.mkdir(parents=True)
+    (folder / "trials.csv").write_text("trial")
+    wanted = WANTED | {"over": {"temperature": [0.1, 0.2]}}
+    (folder / "study.json").write_text(json.dumps(wanted | {"chosen": {"temperature": 0.1}}))
+    results = tmp_path / "results"
+    assert restore(published, results, {"tune/a": wanted | {"over": {}}}, {}) == ([], ["tune/a"])
+    assert restore(published, results, {"tune/a": wanted}, {}) == (["tune/a"], [])
+    assert (results / "tune/a/trials.csv").read_text() == "trial"
+
+
 @pytest.mark.parametrize("key", ["settings", "data_hash", "code_hash"])
 def test_a_run_that_is_another_is_left(published, tmp_path, key):
     wanted = {"a": WANTED | {key: "another"}, "b": WANTED}

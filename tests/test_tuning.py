@@ -8,7 +8,6 @@ from recloss.__main__ import main
 from recloss.analysis import summaries
 from recloss.experiment import config, tuning
 from recloss.experiment.runs import every_run, settings_for, studies
-from recloss.experiment.schema import default_settings
 from recloss.files import ReclossError
 from recloss.report import tables
 from recloss.study import Trial
@@ -18,7 +17,6 @@ TUNE = {"over": {"mine_plus": {"temperature": [0.1, 0.2, 0.3], "lambda": [1.0, 1
 
 
 IDENTITY = {"dataset": "gowalla", "backbone": "mf", "loss": "mine_plus"}
-UNTUNED = default_settings("mine_plus") | {"temperature": 0.3, "lambda": 1.2}
 
 
 def trial(number, values, chosen, outcome="completed"):
@@ -29,7 +27,7 @@ def trial(number, values, chosen, outcome="completed"):
 
 def write(folder, trials):
     """Write what a study leaves behind; return the path of its study.json."""
-    found = tuning.summary(IDENTITY, trials, "recall@20", UNTUNED, 50)
+    found = tuning.summary(IDENTITY, trials, "recall@20", 50)
     tuning.write(folder, found | {"commit": "abc", "hardware": "a computer"}, trials)
     return folder / "study.json"
 

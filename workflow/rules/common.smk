@@ -195,8 +195,7 @@ def study_flags(wildcards):
     """What a study tries, as flags of recloss tune."""
     study = study_of(wildcards)
     flags = {"settings": study.settings, "over": study.over, "seed": study.seed}
-    sizes = ("trials", "epochs", "batch_size", "min_epochs", "reduction_factor")
-    flags |= {name: getattr(study, name) for name in sizes}
+    flags |= study.asked
     return as_flags({key: value for key, value in flags.items() if value is not None})
 
 
@@ -423,15 +422,26 @@ def per_user_files():
 def split_protocols():
     """The protocols under which the experiment has runs."""
     stages = {run.stage for run in runs.every_run(config)}
-    heldout = ["heldout"] if "heldout" in stages else []
+    heldout = ["heldout"] if "heldout" in stages or STUDIES else []
     return list(dict.fromkeys([config["protocol"], *heldout]))
 
 
 def wanted_runs():
-    """What each run is, to tell whether a published one is the same."""
-    commands = ("train", "linear", "control")
+    """What each run and each study is, to tell whether a published one is the same."""
+    commands = ("train", "linear", "control", "tune")
     hashes = {name: code_hash(f"recloss.cli.{name}") for name in commands}
-    return {
+    wanted = {
+        path: {
+            "dataset": study.dataset,
+            "protocol": "heldout",
+            "settings": study.settings,
+            "code_hash": hashes["tune"],
+            "over": study.over,
+            "asked": study.asked,
+        }
+        for path, study in STUDIES.items()
+    }
+    return wanted | {
         run.path: {
             "dataset": run.dataset,
             "protocol": "heldout" if run.stage == "heldout" else config["protocol"],

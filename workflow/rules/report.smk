@@ -76,18 +76,12 @@ rule publish:
     localrule: True
     conda:
         "../../envs/recloss.yaml"
-    params:
-        trials=(
-            [f"results/{config['run']}/trials.csv"]
-            if config["tuned"]["datasets"]
-            else []
-        ),
     script:
         "../scripts/publish.py"
 
 
 rule restore:
-    """Take the published runs of this experiment that are still the same as its own, to go on."""
+    """Take the published runs and studies of this experiment that are still its own, to go on."""
     input:
         split_manifests(*split_protocols()),
     log:

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from recloss.experiment.restore import FILES
+from recloss.experiment.restore import FILES, STUDY
 from recloss.files import log_to
 
 log_to(snakemake.log[0])
@@ -20,6 +20,8 @@ for path in map(Path, snakemake.input):
     shutil.copyfile(path, target)
     if inner.name == "metrics.json":
         shutil.copyfile(path.with_name("history.csv"), target.with_name("history.csv"))
-for path in snakemake.params.trials:  # of a tuning here, which may have been elsewhere
-    if Path(path).exists():
-        shutil.copyfile(path, published / "trials.csv")
+for path in sorted(results.glob("tune/*/*/*/*")):  # of a tuning, if there was one here
+    if path.name in STUDY:
+        target = published / "runs" / path.relative_to(results)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)

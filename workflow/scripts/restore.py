@@ -14,7 +14,7 @@ for manifest in map(Path, snakemake.input):
     hashes[text["dataset"], text["protocol"]] = text["data_hash"]
 runs = {}
 for path, run in snakemake.params.runs.items():
-    runs[path] = {key: run[key] for key in ("settings", "code_hash")}
+    runs[path] = {key: run[key] for key in run if key not in ("dataset", "protocol")}
     runs[path]["data_hash"] = hashes[run["dataset"], run["protocol"]]
 results = Path(snakemake.input[0]).parents[3]  # of data/NAME/PROTOCOL/split.json
 published = snakemake.params.published

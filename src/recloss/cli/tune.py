@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     from recloss.data.arrays import load_split, read_truth
     from recloss.experiment import record, tuning
     from recloss.experiment.code import code_hash
+    from recloss.experiment.runs import ASKED
     from recloss.models import linear
 
     manifest = json.loads(a.manifest.read_text("utf-8"))
@@ -69,6 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         with training.stopping(tried.stop, say):
             trials = tried.run(journal, hashlib.sha256(text.encode()).hexdigest())
-    found = tuning.summary(identity, trials, tried.metric, settings, steps)
+    identity |= {"over": over, "asked": {name: getattr(a, name) for name in ASKED}}
+    found = tuning.summary(identity, trials, tried.metric, steps)
     tuning.write(a.out, found | record.environment(train["device"].type), trials)
     journal.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from recloss.experiment.schema import (
     model_schema,
 )
 
+ASKED = ("trials", "epochs", "batch_size", "min_epochs", "reduction_factor")  # of a study
 # Nothing in them is random: their run of the first seed stands for all.
 DETERMINISTIC = ("ease", "popularity")
 
@@ -238,6 +239,11 @@ class Study:
     def path(self) -> str:
         """The study's folder below results/<run>/."""
         return "/".join(("tune", self.dataset, self.backbone, self.model))
+
+    @property
+    def asked(self) -> dict[str, int | None]:
+        """How many trials, steps and epochs, as the flags of `recloss tune`."""
+        return {name: getattr(self, name) for name in ASKED}
 
     @property
     def largest(self) -> Run:

@@ -17,17 +17,17 @@ HEAD = """\
 # untuned, best, median, worst: the metric on validation; of a model, the first trial and over all.
 """
 # What a model's entry in tuned.yaml takes from its study.json.
-KEPT = ("settings", "trials", "completed", "budget", "steps")
+KEPT = ("trials", "completed", "budget", "steps")
 KEPT += ("untuned", "best", "median", "worst", "seconds")
 
 
 def summary(
-    identity: dict[str, Any], trials: list[Any], metric: str, untuned: dict[str, Any], steps: float
+    identity: dict[str, Any], trials: list[Any], metric: str, steps: float
 ) -> dict[str, Any]:
     """Return what study.json says: best settings, how good, out of what.
 
-    identity: of `record.identity`; trials: of `study.Study.run`; metric: by which they were judged;
-    untuned: the settings; steps: the budget. Raises `ReclossError` where no trial came to an
+    identity: of `record.identity`, its settings untuned; trials: of `study.Study.run`; metric: by
+    which they were judged; steps: the budget. Raises `ReclossError` where no trial came to an
     evaluation.
     """
     judged = [(trial.best(metric), trial) for trial in trials if trial.curve]
@@ -37,7 +37,7 @@ def summary(
     best = max(judged, key=lambda pair: pair[0])[1]
     values = [value for value, _ in judged]
     found = {
-        "settings": best.chosen,
+        "chosen": best.chosen,
         "metric": metric,
         "trials": len(trials),
         "completed": sum(trial.outcome == "completed" for trial in trials),
@@ -50,7 +50,7 @@ def summary(
         found |= {"steps": sum(trial.steps for trial in trials), "budget": steps}
     if trials[0].curve:
         found["untuned"] = round(trials[0].best(metric), 5)
-    return identity | found | {"untuned_settings": untuned}
+    return identity | found
 
 
 def rows(identity: dict[str, Any], trials: list[Any]) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ def tuned(studies: list[dict[str, Any]]) -> dict[str, Any]:
     made_with: dict[str, set[str]] = {"metric": set(), "commit": set(), "hardware": set()}
     datasets: dict[str, Any] = {}
     for found in studies:
-        entry = {key: found[key] for key in KEPT if key in found}
+        entry = {"settings": found["chosen"]} | {key: found[key] for key in KEPT if key in found}
         datasets.setdefault(found["dataset"], {})[found["loss"]] = entry
         for name, values in made_with.items():
             values.add(found[name])
