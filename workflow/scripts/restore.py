@@ -19,5 +19,10 @@ for path, run in snakemake.params.runs.items():
 results = Path(snakemake.input[0]).parents[3]  # of data/NAME/PROTOCOL/split.json
 published = snakemake.params.published
 copied, other = restore(Path(published), results, runs, snakemake.params.judged)
-said = f"{len(copied)} of {len(runs)} runs taken from {published}"
+said = []
+for name, tuned in (("runs", False), ("studies", True)):
+    taken, asked = (sum(p.startswith("tune/") == tuned for p in paths) for paths in (copied, runs))
+    if asked:
+        said.append(f"{taken} of {asked} {name}")
+said = f"{' and '.join(said)} taken from {published}"
 print(f"{said}; {len(other)} of other settings, data or code left", file=sys.__stderr__)
