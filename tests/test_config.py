@@ -152,6 +152,7 @@ REPRODUCED = {"names": ["MF-CCL"], "datasets": ["yelp2018", "gowalla"], "seeds":
 
 REFUSED = [
     (("sedes",), 1, "sedes: unknown key; allowed: run, datasets, losses"),
+    (("se\n",), 1, "'se\\n': unknown key; allowed: run, datasets, losses"),
     (("settings", "dims"), 3, "settings.dims: unknown key; allowed: dim, score"),
     (("settings", "score"), "cos", "settings.score: 'cos' is not allowed; allowed: cosine, dot"),
     (("settings", "dim"), 0, "settings.dim: 0 is less than the minimum of 1"),

@@ -106,9 +106,11 @@ def types_of(node: dict[str, Any]) -> list[str]:
 
 
 def place(path: Any, key: str | None = None) -> str:
-    """Write a key's path as in `datasets[0].settings.dim`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return (text + (f".{key}" if key else "")).lstrip(".") or "(top level)"
+    """Write a key's path as in `datasets[0].settings.dim`, in one line whatever the keys are."""
+    parts = [*path, *([key] if key else [])]
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    shown = text.lstrip(".") or "(top level)"
+    return shown if shown.isprintable() else ascii(shown)
 
 
 def unknown_keys(error: Any) -> list[str] | None:
