@@ -199,12 +199,9 @@ def study_flags(wildcards):
     return as_flags({key: value for key, value in flags.items() if value is not None})
 
 
-def study_memory(wildcards, input):
-    """Memory of a job that tries settings, in MB."""
-    with open(input.manifest, encoding="utf-8") as file:
-        manifest = json.load(file)
-    run = study_of(wildcards).largest
-    return memory.memory_mb(manifest, run.loss, run.settings, run.backbone)
+def study_memory(wildcards, input, attempt):
+    """Memory of a job that tries settings, in MB; half as much more every time."""
+    return memory_for(study_of(wildcards).largest, input, attempt)
 
 
 def truth_of_prior(wildcards):
@@ -231,9 +228,12 @@ def truth_flag(wildcards, input):
 
 def training_memory(wildcards, input, attempt):
     """Memory of a job that trains a loss or a linear model, in MB; half as much more every time."""
+    return memory_for(training_run(wildcards), input, attempt)
+
+
+def memory_for(run, input, attempt):
     with open(input.manifest, encoding="utf-8") as file:
         manifest = json.load(file)
-    run = training_run(wildcards)
     needed = memory.memory_mb(manifest, run.loss, run.settings, run.backbone)
     return needed * (attempt + 1) // 2
 
