@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+import yaml
 
 from recloss.files import ReclossError
 from recloss.report import findings
@@ -49,6 +50,25 @@ def test_claims_show_the_first_part_beside_the_printed_effect(published):
         "| −5.0 % |"
     )
     assert lines[3].endswith("| Gowalla | holds |  |  |")
+
+
+def test_the_verdicts_of_several_runs_stand_side_by_side(published):
+    tuned = {"datasets": {"gowalla": {"mf": {"mine": {"temperature": 0.1}}}}}
+    config = {"protocol": "heldout", "tuned": tuned}
+    (published / "config.yaml").write_text(yaml.safe_dump(config))
+    other = published.parent / "other"
+    (other / "tables").mkdir(parents=True)
+    (other / "config.yaml").write_text("{protocol: published, tuned: {datasets: {}}}")
+    row = {"claim": "C8", "dataset": "yelp2018", "backbone": "mf", "verdict": "does not hold"}
+    row |= {"metric": "recall@20", "effect": -0.25, "printed": None}
+    pd.DataFrame([row]).to_csv(other / "tables/claims.csv", index=False)
+    page = f"<!-- findings: {published.name},other verdicts -->\n<!-- end -->\n"
+    lines = findings.write(page, published.parent).splitlines()
+    assert lines[2] == "| claim | Gowalla, heldout, tuned | Yelp2018, published |"
+    assert lines[4].endswith("by up to 16 % | holds so far, +12.3 % (+12.6 %) |  |")
+    assert lines[5].startswith("| C8 ")
+    assert lines[5].endswith(" | holds | does not hold, −25.0 % |")
+    assert len(lines) == 8
 
 
 def test_a_tuning_shows_what_it_gained(published):

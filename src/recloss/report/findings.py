@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from recloss.analysis.claims import CLAIMS
 from recloss.analysis.gains import METRICS as SHOWN
@@ -20,7 +21,7 @@ KEYS = (
     "variant",
     "seeds",
 )  # of a grid, beside its settings and metrics
-MARK = re.compile(r"(<!-- findings: ([\w-]+) (\w+) -->\n).*?(<!-- end -->)", re.S)
+MARK = re.compile(r"(<!-- findings: ([\w,-]+) (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def _markdown(columns: list[str], rows: list[list[str]]) -> str:
@@ -43,16 +44,39 @@ def claims(published: Path) -> str:
     keys = ["claim", "dataset", "backbone"]
     for (name, *place), mine in table.groupby(keys, sort=False):
         cells = [f"{name} {CLAIMS[name].text}", place_name(*place), mine["verdict"].iloc[0]]
-        for metric in METRICS:
-            first = mine[mine["metric"] == metric].head(1)
-            effect = first["effect"].item() if len(first) else None
-            cell = _percent(effect)
-            if cell and pd.notna(first["printed"].item()):
-                cell += f" ({_percent(first['printed'].item())})"
-            cells.append(cell)
-        rows.append(cells)
+        rows.append(cells + [_effect(mine, metric) for metric in METRICS])
     names = [f"{header(metric)}, ours (printed)" for metric in METRICS]
     return _markdown(["claim", "data set", "verdict", *names], rows)
+
+
+def _effect(claim: pd.DataFrame, metric: str) -> str:
+    """Return the effect of a claim's first part, and in brackets the printed one."""
+    parts = claim.loc[claim["metric"] == metric, ["effect", "printed"]]
+    cell, printed = map(_percent, parts.iloc[0]) if len(parts) else ("", "")
+    return f"{cell} ({printed})" if cell and printed else cell
+
+
+def verdicts(runs: list[Path]) -> str:
+    """Return a row per claim and a column per run and data set: verdict, effect on Recall@20."""
+    columns, cells = ["claim"], []
+    for run in runs:
+        config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+        how = config["protocol"] + (", tuned" if config["tuned"]["datasets"] else "")
+        table = pd.read_csv(run / "tables" / "claims.csv")
+        places = table[["dataset", "backbone"]].apply(lambda row: place_name(*row), axis=1)
+        for place, mine in table.groupby(places, sort=False):
+            columns.append(f"{place}, {how}")
+            cells.append(dict(list(mine.groupby("claim"))))
+    rows = []
+    for name, claim in CLAIMS.items():
+        row = [f"{name} {claim.text}"]
+        for found in cells:
+            text = found[name]["verdict"].iloc[0] if name in found else ""
+            effect = _effect(found[name], METRICS[0]) if name in found else ""
+            row.append(f"{text}, {effect}" if effect else text)
+        if any(row[1:]):
+            rows.append(row)
+    return _markdown(columns, rows)
 
 
 def paper(published: Path) -> str:
@@ -194,19 +218,24 @@ def write(page: str, published: Path) -> str:
 
     published: folder of the published runs. A table NAME of `TABLES`, or grid_NAME, or
     popularity_NAME of a grid, of the run RUN, stands between `<!-- findings: RUN NAME -->` and
-    `<!-- end -->`.
+    `<!-- end -->`; verdicts of several, `<!-- findings: RUN,RUN verdicts -->`.
     """
 
     def renewed(match: re.Match[str]) -> str:
-        folder, name = published / match[2], match[3]
-        if name.startswith("grid_"):
+        runs, name = [published / run for run in match[2].split(",")], match[3]
+        folder = runs[0]
+        if name == "verdicts":
+            table = verdicts(runs)
+        elif name.startswith("grid_"):
             table = grid(folder, name.removeprefix("grid_"))
         elif name.startswith("popularity_"):
             table = grid(folder, name.removeprefix("popularity_"), "popularity@20")
         elif name in TABLES:
             table = TABLES[name](folder)
         else:
-            raise ReclossError(f"no findings {name!r}; known: {', '.join(TABLES)}, grid_NAME")
+            raise ReclossError(
+                f"no findings {name!r}; known: {', '.join(TABLES)}, verdicts, grid_NAME"
+            )
         return f"{match[1]}\n{table}\n{match[4]}"
 
     return MARK.sub(renewed, page)
