@@ -111,6 +111,19 @@ def test_a_claim_of_which_a_part_has_no_runs_holds_so_far_and_names_it(tmp_path)
     assert rows["sentence"][2] == "Each at its best temperature: no runs."
 
 
+def test_tuned_temperatures_are_the_best_ones_of_c1(tmp_path):
+    experiment = Experiment(tmp_path)
+    experiment.run("mine_plus", 0.22)
+    experiment.run("infonce", 0.2)
+    found = {loss: {"settings": {"temperature": 0.1}} for loss in ("mine_plus", "infonce")}
+    experiment.config["tuned"]["datasets"] = {experiment.name: found}
+    verdict, rows = experiment.judge("C1")
+    assert verdict == "holds"
+    assert len(rows) == 2
+    del found["infonce"]["settings"]["temperature"]
+    assert experiment.judge("C1")[0] == "holds so far"
+
+
 def test_c1_is_undecided_if_the_interval_is_wide(tmp_path):
     experiment = Experiment(tmp_path)
     generator = np.random.default_rng(0)
