@@ -88,4 +88,4 @@ $(VENV)-tools:
 
 docs: $(INSTALLED)
 	$(RUN) recloss reference docs/configuration.md
-	$(RUN) recloss findings results/published README.md docs/reference-run.md docs/backbones.md docs/coat.md docs/why-lambda.md
+	$(RUN) recloss findings results/published $$(grep -l '<!-- findings: ' README.md docs/*.md)
