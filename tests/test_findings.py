@@ -53,7 +53,7 @@ def test_claims_show_the_first_part_beside_the_printed_effect(published):
 
 
 def test_the_verdicts_of_several_runs_stand_side_by_side(published):
-    tuned = {"datasets": {"gowalla": {"mf": {"mine": {"temperature": 0.1}}}}}
+    tuned = {"datasets": {"gowalla": {"mine": {"settings": {"temperature": 0.1}}}}}
     config = {"protocol": "heldout", "tuned": tuned}
     (published / "config.yaml").write_text(yaml.safe_dump(config))
     other = published.parent / "other"

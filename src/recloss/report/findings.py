@@ -56,6 +56,11 @@ def _effect(claim: pd.DataFrame, metric: str) -> str:
     return f"{cell} ({printed})" if cell and printed else cell
 
 
+def _verdict(claim: pd.DataFrame) -> str:
+    effect = _effect(claim, METRICS[0])
+    return claim["verdict"].iloc[0] + (f", {effect}" if effect else "")
+
+
 def verdicts(runs: list[Path]) -> str:
     """Return a row per claim and a column per run and data set: verdict, effect on Recall@20."""
     columns, cells = ["claim"], []
@@ -69,13 +74,9 @@ def verdicts(runs: list[Path]) -> str:
             cells.append(dict(list(mine.groupby("claim"))))
     rows = []
     for name, claim in CLAIMS.items():
-        row = [f"{name} {claim.text}"]
-        for found in cells:
-            text = found[name]["verdict"].iloc[0] if name in found else ""
-            effect = _effect(found[name], METRICS[0]) if name in found else ""
-            row.append(f"{text}, {effect}" if effect else text)
-        if any(row[1:]):
-            rows.append(row)
+        row = [_verdict(found[name]) if name in found else "" for found in cells]
+        if any(row):
+            rows.append([f"{name} {claim.text}", *row])
     return _markdown(columns, rows)
 
 
