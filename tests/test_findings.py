@@ -140,6 +140,30 @@ def test_models_judged_by_shown_items_stand_beside_their_twins(published):
     assert lines[3] == "| CCL | .6400 ± .0082 |  | .4500 ± .0082 |  | .3900 |"
 
 
+def test_the_truth_has_a_row_for_each_data_set_and_what_debiasing_gains(published):
+    pd.DataFrame(
+        [
+            {"dataset": "skew0", "model": "ccl", "true ndcg@20": 0.2, "observed ndcg@20": 0.1},
+            {
+                "dataset": "skew0",
+                "model": "debiased_ccl",
+                "true ndcg@20": 0.21,
+                "observed ndcg@20": 0.05,
+            },
+            {"dataset": "skew0", "model": "ials", "true ndcg@20": 0.3, "observed ndcg@20": 0.04},
+        ]
+    ).to_csv(published / "tables" / "truth.csv", index=False)
+    assert findings.truth(published).splitlines() == [
+        "| data set | CCL | debiased CCL | iALS |",
+        "| --- | --- | --- | --- |",
+        "| skew0 | .2000 | .2100 (+5.0 %) | **.3000** |",
+    ]
+    page = "<!-- findings: run observed -->\n<!-- end -->"
+    published.rename(published.parent / "run")
+    row = "| skew0 | **.1000** | .0500 (−50.0 %) | .0400 |"
+    assert row in findings.write(page, published.parent)
+
+
 def test_an_optimum_has_the_best_value_at_every_level_by_every_judge(published):
     row = {"cause": "skew", "setting": "lambda"}
     rows = [

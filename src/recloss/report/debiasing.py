@@ -63,12 +63,12 @@ def furthest(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [max(v, key=lambda x: (x["value"], abs(x["ndcg@20"]))) for v in found.values()]
 
 
-def twins(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return true NDCG@20 of each debiased loss beside its biased twin.
+def twins(rows: pd.DataFrame, metric: str = "true ndcg@20") -> list[dict[str, Any]]:
+    """Return a metric of each debiased loss beside its biased twin.
 
     rows: truth.csv.
     """
-    quality = rows.set_index(["dataset", "model"])["true ndcg@20"]
+    quality = rows.set_index(["dataset", "model"])[metric]
     found = []
     for (dataset, model), debiased in quality.items():
         twin = model.removeprefix("debiased_")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from recloss.analysis.claims import CLAIMS
 from recloss.analysis.gains import METRICS as SHOWN
 from recloss.analysis.names import header, model_name, name_of, place_name
 from recloss.files import ReclossError
+from recloss.report.debiasing import twins
 from recloss.report.tables import tick
 
 METRICS = ("recall@20", "ndcg@20")
@@ -168,6 +170,25 @@ def shown(published: Path) -> str:
     return _markdown(["model", *names, f"{header('recall@20')}, validation"], rows)
 
 
+def truth(published: Path, metric: str = "true ndcg@20") -> str:
+    """Return a row per simulated data set, by default by the truth: every model, the best bold.
+
+    In brackets what debiasing gains over the biased twin.
+    """
+    table = pd.read_csv(published / "tables" / "truth.csv")
+    gains = {(x["dataset"], f"debiased_{x['twin']}"): x["gain"] for x in twins(table, metric)}
+    values = table.pivot_table(metric, "dataset", "model", sort=False)
+    rows = []
+    for dataset, row in values.iterrows():
+        cells = []
+        for model, value in row.items():
+            text = f"**{_value(value)}**" if value == row.max() else _value(value)
+            gain = gains.get((dataset, model))
+            cells.append(text if gain is None else f"{text} ({_percent(gain)})")
+        rows.append([name_of(dataset), *cells])
+    return _markdown(["data set", *map(name_of, values)], rows)
+
+
 def tuning(published: Path) -> str:
     """Return what tuning found of each model, and what it gained on validation."""
     table = pd.read_csv(published / "tables" / "tuning.csv")
@@ -210,6 +231,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "ablations": ablations,
     "tuning": tuning,
     "shown": shown,
+    "truth": truth,
+    "observed": partial(truth, metric="observed ndcg@20"),
     "optimum": optimum,
 }
 
