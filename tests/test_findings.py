@@ -143,15 +143,11 @@ def test_models_judged_by_shown_items_stand_beside_their_twins(published):
 def test_the_truth_has_a_row_for_each_data_set_and_what_debiasing_gains(published):
     pd.DataFrame(
         [
-            {"dataset": "skew0", "model": "ccl", "true ndcg@20": 0.2, "observed ndcg@20": 0.1},
-            {
-                "dataset": "skew0",
-                "model": "debiased_ccl",
-                "true ndcg@20": 0.21,
-                "observed ndcg@20": 0.05,
-            },
-            {"dataset": "skew0", "model": "ials", "true ndcg@20": 0.3, "observed ndcg@20": 0.04},
-        ]
+            ("skew0", "ccl", 0.2, 0.1),
+            ("skew0", "debiased_ccl", 0.21, 0.05),
+            ("skew0", "ials", 0.3, 0.04),
+        ],
+        columns=["dataset", "model", "true ndcg@20", "observed ndcg@20"],
     ).to_csv(published / "tables" / "truth.csv", index=False)
     assert findings.truth(published).splitlines() == [
         "| data set | CCL | debiased CCL | iALS |",
