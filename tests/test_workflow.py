@@ -420,6 +420,14 @@ def test_published_runs_are_taken_up_where_they_are_the_same(tiny, tmp_path):
     left = jobs(snakemake(other, "-n", *call))
     assert left["train"] == 2
     assert "linear" not in left and "control" not in left
+    snakemake(other, *call, "--", "results/tiny/data/tiny/bounds.csv")
+    bounds, before = (
+        pd.read_csv(place / "results/tiny/data/tiny/bounds.csv").set_index("model")
+        for place in (other, folder)
+    )
+    assert not bounds.loc["debiased_ccl"].equals(before.loc["debiased_ccl"])
+    same = [model for model in before.index.unique() if model != "debiased_ccl"]
+    pd.testing.assert_frame_equal(bounds.loc[same], before.loc[same])
 
 
 def test_certificates_pass_and_a_failed_one_is_said(tiny, tmp_path):

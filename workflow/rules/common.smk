@@ -269,27 +269,18 @@ def judged_runs(wildcards):
 def trained_runs(wildcards):
     """Those of losses."""
     return [
-        f"<results>/{path}/metrics.json" for path in trained_paths(wildcards.dataset)
+        f"<results>/{run.path}/metrics.json"
+        for run in runs.first_runs(config)
+        if run.dataset == wildcards.dataset and run.backbone != schema.LINEAR
     ]
 
 
 def shown_runs(wildcards):
     """Metrics of the runs of the main table on a data set, first backbone, and of the controls."""
-    return [f"<results>/{path}/metrics.json" for path in shown_paths(wildcards.dataset)]
-
-
-def shown_paths(dataset):
-    """The paths of these."""
-    every = [*runs.first_backbone_runs(config), *CONTROLS.values()]
-    return [run.path for run in every if run.dataset == dataset]
-
-
-def trained_paths(dataset):
-    """The paths of those of losses on a data set."""
     return [
-        run.path
-        for run in runs.first_runs(config)
-        if run.dataset == dataset and run.backbone != schema.LINEAR
+        f"<results>/{run.path}/metrics.json"
+        for run in [*runs.first_backbone_runs(config), *CONTROLS.values()]
+        if run.dataset == wildcards.dataset
     ]
 
 
@@ -452,16 +443,6 @@ def wanted_runs():
     }
 
 
-def judged_by_vectors():
-    """What is made from vectors of each data set, and the runs whose vectors they are."""
-    bounds = {
-        f"data/{name}/bounds.csv": trained_paths(name) for name in bounded_names()
-    }
-    return bounds | {
-        f"data/{name}/shown.csv": shown_paths(name) for name in shown_names()
-    }
-
-
 def template_hash(*files):
     """Content of what makes a page and of the style sheet, whose edit renders it again."""
     paths = (Path(workflow.basedir) / name for name in (*files, "report/style.css"))
@@ -482,10 +463,16 @@ def measuring():
     return digest.hexdigest()[:16]
 
 
-def published_folder(run):
-    """Where a reference run is: in the working directory, else where the workflow is."""
+def published_folders(run):
+    """Where a reference run may be: in the working directory, where the workflow is."""
     here = Path("results", "published", run)
-    return here if (here / "config.yaml").exists() else Path(workflow_folder(), here)
+    return [here, Path(workflow_folder(), here)]
+
+
+def published_folder(run):
+    """Where a reference run is: the first of these that has it, else the last."""
+    here, there = published_folders(run)
+    return here if (here / "config.yaml").exists() else there
 
 
 def published_reports():

@@ -82,9 +82,11 @@ rule truth:
         "../../envs/recloss.yaml"
     params:
         code=code_hash("recloss.cli.truth"),
+        published=published_folders(config["run"]),
     shell:
         "recloss truth --data {input.arrays} --manifest {input.manifest}"
-        " --truth {input.truth} --runs $(dirname {input.runs}) --out {output} > {log} 2>&1"
+        " --truth {input.truth} --runs $(dirname {input.runs}) --out {output}"
+        " --published {params.published} > {log} 2>&1"
 
 
 rule shown:
@@ -104,9 +106,11 @@ rule shown:
         "../../envs/recloss.yaml"
     params:
         code=code_hash("recloss.cli.shown"),
+        published=published_folders(config["run"]),
     shell:
         "recloss shown --data {input.arrays} --shown {input.shown}"
-        " --runs $(dirname {input.runs}) --out {output} > {log} 2>&1"
+        " --runs $(dirname {input.runs}) --out {output}"
+        " --published {params.published} > {log} 2>&1"
 
 
 rule bounds:
@@ -124,6 +128,7 @@ rule bounds:
         "../../envs/recloss.yaml"
     params:
         code=code_hash("recloss.cli.bounds"),
+        published=published_folders(config["run"]),
     shell:
         "recloss bounds --data {input.arrays} --runs $(dirname {input.runs})"
-        " --out {output} > {log} 2>&1"
+        " --out {output} --published {params.published} > {log} 2>&1"

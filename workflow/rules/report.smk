@@ -92,7 +92,6 @@ rule restore:
     params:
         published=published_folder(config["run"]),
         runs=wanted_runs(),
-        judged=judged_by_vectors(),
     script:
         "../scripts/restore.py"
 

@@ -18,7 +18,7 @@ for path, run in snakemake.params.runs.items():
     runs[path]["data_hash"] = hashes[run["dataset"], run["protocol"]]
 results = Path(snakemake.input[0]).parents[3]  # of data/NAME/PROTOCOL/split.json
 published = snakemake.params.published
-copied, other = restore(Path(published), results, runs, snakemake.params.judged)
+copied, other = restore(Path(published), results, runs)
 said = []
 for name, tuned in (("runs", False), ("studies", True)):
     taken, asked = (sum(p.startswith("tune/") == tuned for p in paths) for paths in (copied, runs))

@@ -6,6 +6,7 @@ import csv
 from recloss.analysis.bounds import rows
 from recloss.cli import options
 from recloss.data.arrays import load_split
+from recloss.experiment.restore import published_rows
 from recloss.files import atomic
 
 
@@ -17,10 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate the bounds."""
-    train = load_split(arguments.data).train
-    found = [row for folder in arguments.runs for row in rows(folder, train)]
+    a, found = arguments, []
+    train = load_split(a.data).train
+    for folder in a.runs:
+        found += published_rows(folder, a.published, a.out.name) or rows(folder, train)
     with (
-        atomic(arguments.out) as temporary,
+        atomic(a.out) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.DictWriter(file, list(found[0]))

@@ -34,6 +34,14 @@ def add_judged(parser: argparse.ArgumentParser) -> None:
     """Add what a command takes that judges finished runs."""
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs")
     parser.add_argument("--out", type=Path, required=True, help="the CSV to write")
+    parser.add_argument(
+        "--published",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="folders of a published experiment, whose rows are taken of runs that were taken "
+        "from there, without vectors",
+    )
 
 
 def add_finished(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 from recloss.analysis.shown import judge
 from recloss.cli import options
 from recloss.data.arrays import load_split, unpack
+from recloss.experiment.restore import published_rows
 from recloss.files import atomic
 
 
@@ -24,6 +25,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Judge the runs."""
     a = arguments
     split, (shown,) = load_split(a.data), unpack(a.shown, "shown")
-    rows = pd.concat([judge(folder, split, shown) for folder in a.runs], ignore_index=True)
+    found = []
+    for folder in a.runs:
+        rows = pd.DataFrame(published_rows(folder, a.published, a.out.name))
+        found.append(judge(folder, split, shown) if rows.empty else rows)
     with atomic(a.out) as temporary:
-        rows.to_csv(temporary, index=False)
+        pd.concat(found, ignore_index=True).to_csv(temporary, index=False)

@@ -10,6 +10,7 @@ from recloss.analysis.debiasing import write_rows
 from recloss.analysis.truth import judge
 from recloss.cli import options
 from recloss.data.arrays import load_split, read_truth
+from recloss.experiment.restore import published_rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,5 +25,9 @@ def run(arguments: argparse.Namespace) -> None:
     a = arguments
     split, dataset = load_split(a.data), json.loads(a.manifest.read_text("utf-8"))["dataset"]
     liked = torch.from_numpy(read_truth(a.truth, split.train.n_items))
-    rows = (entry for folder in a.runs for entry in judge(folder, split, liked))
+    rows = (
+        entry
+        for folder in a.runs
+        for entry in published_rows(folder, a.published, a.out.name) or judge(folder, split, liked)
+    )
     write_rows(a.out, ({"dataset": dataset} | entry for entry in rows))

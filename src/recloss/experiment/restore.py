@@ -1,5 +1,6 @@
 """The runs and studies of a published experiment, taken up again as those of another."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -14,15 +15,13 @@ def restore(
     published: Path,
     results: Path,
     runs: dict[str, dict[str, Any]],
-    judged: dict[str, list[str]],
 ) -> tuple[list[str], list[str]]:
     """Copy the runs and studies that an experiment asks for and that were published just so.
 
     published: folder with runs/PATH/metrics.json and its neighbours, of a study runs/tune/PATH;
-    results: results/<run>; runs: {PATH: {"settings", "data_hash", "code_hash"}}, of a study more;
-    judged: {file of the results: paths of the runs whose vectors it is made from}, copied if all of
-    them are. What is there already stays. Returns the paths copied and those that differ from the
-    published run of their name, not copied.
+    results: results/<run>; runs: {PATH: {"settings", "data_hash", "code_hash"}}, of a study more.
+    What is there already stays. Returns the paths copied and those that differ from the published
+    run of their name, not copied.
     """
     copied, other = [], []
     for path, wanted in runs.items():
@@ -38,8 +37,27 @@ def restore(
         for name in files:
             shutil.copyfile(source / name, target / name)
         copied.append(path)
-    for file, paths in judged.items():
-        if set(paths) <= set(copied) and (published / file).exists():
-            (results / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(published / file, results / file)
     return copied, other
+
+
+def published_rows(run: Path, published: list[Path], table: str) -> list[dict[str, str]]:
+    """Return what a published table says of a run that was taken from there, without its vectors.
+
+    run: its folder, which ends in stage/data set/backbone/model/variant/seed; published: folders as
+    of `restore`; table: the name of a CSV of its data set that is made from vectors. Empty of a run
+    that has vectors, is not a published one to the byte, or is not in the table.
+    """
+    if (run / "vectors.npz").exists():
+        return []
+    record = (run / "metrics.json").read_bytes()
+    metrics = json.loads(record)
+    which = {key: str(metrics[key]) for key in ("dataset", "backbone", "loss", "variant", "seed")}
+    which["model"] = metrics["loss"]
+    for folder in published:
+        source = folder.joinpath("runs", *run.parts[-6:], "metrics.json")
+        file = folder / "data" / metrics["dataset"] / table
+        if source.exists() and source.read_bytes() == record and file.exists():
+            with file.open(encoding="utf-8", newline="") as lines:
+                rows = csv.DictReader(lines)
+                return [row for row in rows if all(row.get(k, v) == v for k, v in which.items())]
+    return []
