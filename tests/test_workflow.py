@@ -128,6 +128,18 @@ def test_the_plan_comes_before_any_job(tiny):
     assert re.search(r"18 runs to train on 1 CPU thread\b.*: at most [\d.]+ (s|min)", printed)
 
 
+def test_what_trains_nothing_is_not_refused_for_its_trainings(tiny, tmp_path):
+    folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
+    snakemake(folder, "--configfile", TINY, "--", "publish")
+    shutil.rmtree(folder / "results/tiny")
+    call = ["--configfile", TINY, "--config", "settings={batch_size: 1000000000}", "--"]
+    assert "tiny needs 641.2 GB of memory" in snakemake(folder, *call, "tiny", ok=False)
+    snakemake(folder, *call, "data")
+    snakemake(folder, *call, "results/published/tiny/report.html")
+    assert (folder / "results/tiny/data/tiny/published/split.npz").exists()
+    assert (folder / "results/published/tiny/report.html").exists()
+
+
 def test_the_console_has_the_plan_the_jobs_and_what_was_found(tiny):
     folder, printed = tiny
     assert jobs(printed)["train"] == 15

@@ -495,9 +495,10 @@ def folder_hash(folder):
 
 def start():
     """Print the plan, and have a process ready that the jobs are forked from; unless nothing is trained."""
-    if not {"plan", "bench", "published_report"}.intersection(sys.argv):
+    rendered = named("published_report", *published_reports())
+    if not rendered | named("plan", "bench"):
         claim_folders()
-    if {"bench", "publish", "published_report"}.intersection(sys.argv):
+    if rendered | named("bench", "publish"):
         return
     # As Snakemake sets them for a job.
     libraries = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
@@ -508,11 +509,17 @@ def start():
     print_plan(os.environ | environment)
 
 
+def named(*words):
+    """Tell whether one of these words is in the command line."""
+    return not set(words).isdisjoint(sys.argv)
+
+
 def elsewhere():
-    """Tell whether jobs may run on other machines: the user named an executor, or a profile."""
+    """Tell whether no training runs on this machine: by executor, profile, or what is asked for."""
     chosen = ("--executor", "-e", "--profile", "--workflow-profile")
     words = {word.split("=")[0] for word in sys.argv}
-    return "SNAKEMAKE_PROFILE" in os.environ or not words.isdisjoint(chosen)
+    here = words.isdisjoint(chosen) and "SNAKEMAKE_PROFILE" not in os.environ
+    return not here or named("data", "restore")
 
 
 def claim_folders():
