@@ -496,9 +496,9 @@ def folder_hash(folder):
 def start():
     """Print the plan, and have a process ready that the jobs are forked from; unless nothing is trained."""
     rendered = named("published_report", *published_reports())
-    if not rendered | named("plan", "bench"):
+    if not (rendered or named("plan", "bench")):
         claim_folders()
-    if rendered | named("bench", "publish"):
+    if rendered or named("bench", "publish"):
         return
     # As Snakemake sets them for a job.
     libraries = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
@@ -538,7 +538,7 @@ def claim_folders():
 def print_plan(environment):
     """Say what is about to run, how long it may take, and what it needs."""
     command = [sys.executable, "-m", "recloss", "plan", json.dumps(config)]
-    command += ["--tune"] if "tune" in sys.argv else []
+    command += ["--tune"] if named("tune") else []
     command += ["--elsewhere"] if elsewhere() else []
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     # Printed from here, it does not run through Snakemake's bars.

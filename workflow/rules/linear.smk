@@ -86,7 +86,7 @@ rule truth:
     shell:
         "recloss truth --data {input.arrays} --manifest {input.manifest}"
         " --truth {input.truth} --runs $(dirname {input.runs}) --out {output}"
-        " --published {params.published} > {log} 2>&1"
+        " --published {params.published:q} > {log} 2>&1"
 
 
 rule shown:
@@ -110,7 +110,7 @@ rule shown:
     shell:
         "recloss shown --data {input.arrays} --shown {input.shown}"
         " --runs $(dirname {input.runs}) --out {output}"
-        " --published {params.published} > {log} 2>&1"
+        " --published {params.published:q} > {log} 2>&1"
 
 
 rule bounds:
@@ -131,4 +131,4 @@ rule bounds:
         published=published_folders(config["run"]),
     shell:
         "recloss bounds --data {input.arrays} --runs $(dirname {input.runs})"
-        " --out {output} --published {params.published} > {log} 2>&1"
+        " --out {output} --published {params.published:q} > {log} 2>&1"

@@ -1,6 +1,7 @@
 """The runs and studies of a published experiment, taken up again as those of another."""
 
 import csv
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -57,7 +58,12 @@ def published_rows(run: Path, published: list[Path], table: str) -> list[dict[st
         source = folder.joinpath("runs", *run.parts[-6:], "metrics.json")
         file = folder / "data" / metrics["dataset"] / table
         if source.exists() and source.read_bytes() == record and file.exists():
-            with file.open(encoding="utf-8", newline="") as lines:
-                rows = csv.DictReader(lines)
-                return [row for row in rows if all(row.get(k, v) == v for k, v in which.items())]
+            return [r for r in _rows(file) if all(r.get(k, v) == v for k, v in which.items())]
     return []
+
+
+@functools.cache
+def _rows(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a table, which every run asks for."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
