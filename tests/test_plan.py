@@ -84,6 +84,14 @@ def test_another_machine_may_hold_what_this_one_cannot(tmp_path):
     assert "at most" in text and "ease on tiny" not in text  # what fits is measured
 
 
+def test_the_plan_of_one_data_set_says_nothing_of_another(tmp_path):
+    wide = {"name": "wide", "simulate": {"users": 10, "items": 10**6}}
+    full = config.load(TINY | QUIET | {"datasets": [*TINY["datasets"], wide]})
+    assert "ease on wide needs" in failure(plan.describe, full, tmp_path)
+    assert "wide" not in (text := plan.describe(full, tmp_path, only=["tiny"]))
+    assert "tiny: " in text
+
+
 EXTREME = st.sampled_from([0, 1, 2, 7, 1000, 10**7, 10**12, 2**63, 0.5, 1e-300, 1e300])
 
 

@@ -522,6 +522,15 @@ def elsewhere():
     return not here or named("data", "restore")
 
 
+def asked_of():
+    """The data sets of whose runs alone the targets are, by their rules or files."""
+    words = {word for word in sys.argv if word in dataset_names()}
+    for word in sys.argv:
+        if word.startswith(f"results/{config['run']}/train/"):
+            words.add(word.split("/")[3])
+    return [] if named("all") else sorted(words)
+
+
 def claim_folders():
     """Refuse to run the experiment where another process does, or where nothing can be written."""
     # Snakemake's own locks, which outlive a kill, are off in the profiles.
@@ -540,6 +549,7 @@ def print_plan(environment):
     command = [sys.executable, "-m", "recloss", "plan", json.dumps(config)]
     command += ["--tune"] if named("tune") else []
     command += ["--elsewhere"] if elsewhere() else []
+    command += ["--dataset", *asked_of()] if asked_of() else []
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     # Printed from here, it does not run through Snakemake's bars.
     print(done.stdout + done.stderr, end="", flush=True)

@@ -110,7 +110,7 @@ def measure_linear(counts: dict[str, int], run: Run) -> float:
 
 
 def check(
-    config: dict[str, Any],
+    datasets: list[dict[str, Any]],
     counts: dict[str, dict[str, int]],
     runs: list[Run],
     device: Any,
@@ -118,9 +118,10 @@ def check(
 ) -> None:
     """Refuse what no run of an experiment can do; raises `ReclossError`.
 
-    here: the runs are this machine's, whose memory must hold each.
+    datasets: their entries in its configuration; here: the runs are this machine's, whose memory
+    must hold each.
     """
-    for entry in config["datasets"]:
+    for entry in datasets:
         size = simulate.memory_mb(**entry["simulate"]) if "simulate" in entry else 0
         if size > memory_here():
             raise ReclossError(
@@ -167,18 +168,26 @@ def memory_here() -> int:
     return psutil.virtual_memory().total // 10**6
 
 
-def describe(config: dict[str, Any], results: Path, tune: bool = False, here: bool = True) -> str:
+def describe(
+    config: dict[str, Any],
+    results: Path,
+    tune: bool = False,
+    here: bool = True,
+    only: list[str] | None = None,
+) -> str:
     """Return the plan of a completed configuration as lines of text; refuse one that cannot run.
 
-    tune: with the studies of `snakemake tune`, which come before the runs; here: see `check`.
+    tune: with the studies of `snakemake tune`, which come before the runs; here: see `check`; only:
+    the data sets that it is about, if not all.
     """
-    tried = list(studies(config)) if tune else []
-    runs = every_run(config)
-    counts = {entry["name"]: counts_of(entry) for entry in config["datasets"]}
+    datasets = [entry for entry in config["datasets"] if not only or entry["name"] in only]
+    counts = {entry["name"]: counts_of(entry) for entry in datasets}
+    tried = [study for study in studies(config) if study.dataset in counts] if tune else []
+    runs = [run for run in every_run(config) if run.dataset in counts]
     # Another machine may have what this one has not.
     device = pick_device(config["device"] if here or config["device"] == "cpu" else "auto")
     largest = [*runs, *(study.largest for study in tried)]
-    check(config, counts, largest, device, here)
+    check(datasets, counts, largest, device, here)
     pending = [r for r in runs if not (results / r.path / "metrics.json").exists()]
     untried = [s for s in tried if not (results / s.path / "study.json").exists()]
     lines = [f"Plan of {config['run']!r} (protocol {config['protocol']}):"]
