@@ -560,7 +560,7 @@ def test_real_gowalla_from_the_mirror(mirror, tmp_path):
     folder = clone(tmp_path / "clone")
     small = {"losses": ["mine_plus", "infonce"], "grids": [], "device": "cpu", "linear": []}
     small |= {"inflation": {"losses": []}, "reproduce": {"names": []}, "ablations": []}
-    small |= {"model_seeds": {"infonce": [0], "mine_plus": [0]}}
+    small |= {"seeds": [0]}
     fast = {"batch_size": 4096, "negatives": 64, "learning_rate": 5.0e-2, "init_std": 0.1}
     small |= {"settings": fast | {"max_epochs": 2}, "threads": 1}
     (folder / "small.yaml").write_text(yaml.safe_dump(small))
