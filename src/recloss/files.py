@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import csv
 import errno
 import fcntl
 import glob
@@ -183,3 +184,9 @@ def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON, atomically; NaN is refused because JSON has none."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, each {column: cell}."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -3,7 +3,6 @@
 REQUIRED INPUTS: the global `config`.
 """
 
-import csv
 import glob
 import hashlib
 import json
@@ -28,7 +27,7 @@ from recloss.experiment import config as configuration
 from recloss.experiment import memory, published, runs, runtime, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
-from recloss.files import WRITABLE, ReclossError, claim, settle
+from recloss.files import WRITABLE, ReclossError, claim, csv_rows, settle
 from recloss.report.items import items
 
 # What `compare` compares with is no part of the experiment.
@@ -523,12 +522,11 @@ def elsewhere():
 
 
 def asked_of():
-    """The data sets of whose runs alone the targets are, by their rules or files."""
-    words = {word for word in sys.argv if word in dataset_names()}
-    for word in sys.argv:
-        if word.startswith(f"results/{config['run']}/train/"):
-            words.add(word.split("/")[3])
-    return [] if named("all") else sorted(words)
+    """The data sets that the targets are about, by their rules or files; none where it may be all."""
+    trained = f"results/{config['run']}/train/"
+    files = {word.split("/")[3] for word in sys.argv if word.startswith(trained)}
+    whole = named("all", "tables", "figures", "tune")
+    return [] if whole else sorted(files | set(sys.argv) & set(dataset_names()))
 
 
 def claim_folders():
@@ -549,7 +547,7 @@ def print_plan(environment):
     command = [sys.executable, "-m", "recloss", "plan", json.dumps(config)]
     command += ["--tune"] if named("tune") else []
     command += ["--elsewhere"] if elsewhere() else []
-    command += ["--dataset", *asked_of()] if asked_of() else []
+    command += ["--dataset", *names] if (names := asked_of()) else []
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     # Printed from here, it does not run through Snakemake's bars.
     print(done.stdout + done.stderr, end="", flush=True)
@@ -569,11 +567,6 @@ def print_findings():
         print(f"The claims: {verdicts.counted(csv_rows(claims))}")
         for row in csv_rows(advice):
             print(f"{name_of(row['dataset'])}: {row['sentence']}", flush=True)
-
-
-def csv_rows(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def rendering(file):

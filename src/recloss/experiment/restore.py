@@ -1,15 +1,17 @@
 """The runs and studies of a published experiment, taken up again as those of another."""
 
-import csv
 import functools
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from recloss.files import csv_rows
+
 # What is published of a run: its vectors are too large to commit.
 FILES = ("history.csv", "per_user.npz", "metrics.json")  # the last says that the others are there
 STUDY = ("trials.csv", "study.json")  # of a tuning
+_rows = functools.cache(csv_rows)  # of a table, which every run asks for
 
 
 def restore(
@@ -60,10 +62,3 @@ def published_rows(run: Path, published: list[Path], table: str) -> list[dict[st
         if source.exists() and source.read_bytes() == record and file.exists():
             return [r for r in _rows(file) if all(r.get(k, v) == v for k, v in which.items())]
     return []
-
-
-@functools.cache
-def _rows(file: Path) -> list[dict[str, str]]:
-    """Return the rows of a table, which every run asks for."""
-    with file.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
