@@ -523,10 +523,13 @@ def elsewhere():
 
 def asked_of():
     """The data sets that the targets are about, by their rules or files; none where it may be all."""
-    trained = f"results/{config['run']}/train/"
-    files = {word.split("/")[3] for word in sys.argv if word.startswith(trained)}
-    whole = named("all", "tables", "figures", "tune")
-    return [] if whole else sorted(files | set(sys.argv) & set(dataset_names()))
+    within = f"results/{config['run']}/"
+    files = [Path(word).parts[2:] for word in sys.argv if word.startswith(within)]
+    of_all = any(not parts or parts[0] not in ("data", "train") for parts in files)
+    if of_all or named("all", "tables", "figures", "tune"):
+        return []
+    of_files = {name for parts in files for name in parts[1:2]}
+    return sorted(of_files | set(sys.argv) & set(dataset_names()))
 
 
 def claim_folders():
