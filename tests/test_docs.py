@@ -189,7 +189,7 @@ def check_snakemake(words):
             )
             assert made or (REPO / word).is_file(), word
         elif option == "--config":
-            keys = {*schema()["properties"], *(["against"] if "compare" in words else [])}
+            keys = {*schema()["properties"], "against" if "compare" in words else "finished"}
             assert word.split("=")[0] in keys, word
         elif option == "--workflow-profile":
             assert (REPO / word / "profile.yaml").is_file(), word

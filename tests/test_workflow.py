@@ -22,6 +22,7 @@ from filelock import FileLock
 from recloss.experiment import config
 from recloss.experiment.runs import every_run, reproduction_runs
 from recloss.experiment.schema import backbone_of
+from recloss.files import claim
 
 PARTS = ["Snakefile", "config.yaml"]
 PARTS += ["benchmarks", "config", "profiles", "workflow", "report", "envs", "src"]
@@ -447,6 +448,42 @@ def test_published_runs_are_taken_up_where_they_are_the_same(tiny, tmp_path):
     assert not bounds.loc["debiased_ccl"].equals(before.loc["debiased_ccl"])
     same = [model for model in before.index.unique() if model != "debiased_ccl"]
     pd.testing.assert_frame_equal(bounds.loc[same], before.loc[same])
+
+
+def test_what_has_finished_is_reported_while_the_rest_is_trained(tiny, tmp_path):
+    folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
+    results, call = folder / "results/tiny", ["--configfile", TINY, "--config", "finished=true"]
+    every = len(pd.read_csv(results / "metrics.csv"))
+    losses = results / "train/tiny/mf"
+    left = ["mine_plus/lambda1.2/seed0", "debiased_ccl/base/seed0", "debiased_ccl/base/seed1"]
+    for path in (*(losses / run for run in left), results / "train/tiny/linear/ease/base/seed0"):
+        shutil.rmtree(path)
+    (results / "data/tiny/certificates.csv").unlink()
+    other = losses / "infonce/base/seed1/metrics.json"
+    other.write_text(re.sub('("code_hash": ")[^"]*', r"\1another", other.read_text()))
+    lock = claim(folder / "logs/tiny/.lock")  # as a call does that trains
+    printed = snakemake(folder, *call)
+    assert f"What has finished of 'tiny': {every - 5} of {every} runs" in printed
+    assert not {"train", "linear", "control", "certify"} & set(jobs(printed))
+    lock.close()
+    html = (results / "report.html").read_text()
+    assert f"{every - 5} of {every} runs" in html
+    assert 'id="T_grid_lambda_eps"' in html and 'id="T_grid_lambda"' not in html
+    main = pd.read_csv(results / "tables/main.csv").set_index("loss")
+    assert main["seeds"].get(["infonce", "infonce_plus"]).to_list() == [1, 2]
+    assert not {"debiased_ccl", "ease"} & set(main.index)
+    assert untouched(snakemake(folder, *call))
+    snakemake(folder, *call, "--", "publish")
+    published = folder / "results/published/tiny"
+    assert not (published / "tables/grid_lambda.csv").exists()
+    assert len([*published.glob("runs/**/metrics.json")]) == every - 5
+    snakemake(folder, "--", "published_report")
+    assert f"{every - 5} of {every} runs" in (published / "report.html").read_text()
+    rest = jobs(dry(folder))
+    assert (rest["train"], rest["linear"], rest["certify"], rest["aggregate"]) == (3, 1, 1, 1)
+    shutil.rmtree(results)
+    printed = snakemake(folder, *call, ok=False)
+    assert printed.endswith("error: results/tiny: nothing has finished; call again later\n")
 
 
 def test_certificates_pass_and_a_failed_one_is_said(tiny, tmp_path):

@@ -16,7 +16,7 @@ rule configuration:
     conda:
         "../../envs/recloss.yaml"
     params:
-        config=config,
+        config=ASKED,
     script:
         "../scripts/configuration.py"
 
@@ -36,7 +36,7 @@ rule aggregate:
         "../../envs/recloss.yaml"
     params:
         code=rendering("scripts/aggregate.py"),
-        experiments=runs.experiments(config),
+        experiments=EXPERIMENTS,
     script:
         "../scripts/aggregate.py"
 
@@ -58,7 +58,7 @@ rule models:
         "../../envs/recloss.yaml"
     params:
         code=rendering("scripts/models.py"),
-        config=config,
+        config=ASKED,
     script:
         "../scripts/models.py"
 
@@ -79,7 +79,7 @@ rule claims:
         "../../envs/recloss.yaml"
     params:
         code=rendering("scripts/claims.py"),
-        config=config,
+        config=ASKED,
     script:
         "../scripts/claims.py"
 
@@ -103,7 +103,7 @@ rule summaries:
     params:
         code=rendering("scripts/summaries.py"),
         published=published.text(),
-        config=config,
+        config=ASKED,
     script:
         "../scripts/summaries.py"
 

@@ -24,14 +24,15 @@ from recloss.analysis.results import summary_names
 from recloss.data import sources
 from recloss.data.files import own_files
 from recloss.experiment import config as configuration
-from recloss.experiment import memory, published, runs, runtime, schema
+from recloss.experiment import finished, memory, published, runs, runtime, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
 from recloss.files import WRITABLE, ReclossError, claim, csv_rows, settle
 from recloss.report.items import items
 
-# What `compare` compares with is no part of the experiment.
+# What `compare` compares with is no part of the experiment, nor is whether to wait for its runs.
 AGAINST = str(config.pop("against", ""))
+FINISHED = str(config.pop("finished", False)).lower() == "true"
 
 try:
     config.update(configuration.load(config))
@@ -79,11 +80,25 @@ BENCHMARKS = [
     "propagation",
     "lightgcn",
 ]
-STUDIES = {study.path: study for study in runs.studies(config)}
-ITEMS = items(config)
-RUNS = {run.path: run for run in runs.every_run(config)}
 STARTED = time.time()
+ASKED = dict(config)  # the whole experiment, where `config` is what can be shown of it
+STUDIES = {study.path: study for study in runs.studies(config)}
+RUNS = {run.path: run for run in runs.every_run(config)}
 CONTROLS = {run.path: run for run in runs.control_runs(config)}
+EXPERIMENTS = runs.experiments(config)
+if FINISHED:
+    here = Path("results", config["run"])
+    done = finished.finished(finished.wanted(config), here)
+    EXPERIMENTS = runs.experiments(config, done)
+    if not EXPERIMENTS:
+        sys.exit(f"error: {here}: nothing has finished; call again later")
+    CERTIFIED = [path.parent.name for path in here.glob("data/*/certificates.csv")]
+    config.clear()
+    config.update(finished.so_far(ASKED, EXPERIMENTS, CERTIFIED))
+    STUDIES = {}
+    RUNS = {path: run for path, run in RUNS.items() if path in EXPERIMENTS}
+    CONTROLS = {path: run for path, run in CONTROLS.items() if path in EXPERIMENTS}
+ITEMS = items(config)
 
 
 def one_of(names):
@@ -261,7 +276,7 @@ def judged_runs(wildcards):
     return [
         f"<results>/{run.path}/metrics.json"
         for run in runs.first_runs(config)
-        if run.dataset == wildcards.dataset
+        if run.dataset == wildcards.dataset and run.path in EXPERIMENTS
     ]
 
 
@@ -270,7 +285,9 @@ def trained_runs(wildcards):
     return [
         f"<results>/{run.path}/metrics.json"
         for run in runs.first_runs(config)
-        if run.dataset == wildcards.dataset and run.backbone != schema.LINEAR
+        if run.dataset == wildcards.dataset
+        and run.path in EXPERIMENTS
+        and run.backbone != schema.LINEAR
     ]
 
 
@@ -279,7 +296,7 @@ def shown_runs(wildcards):
     return [
         f"<results>/{run.path}/metrics.json"
         for run in [*runs.first_backbone_runs(config), *CONTROLS.values()]
-        if run.dataset == wildcards.dataset
+        if run.dataset == wildcards.dataset and run.path in EXPERIMENTS
     ]
 
 
@@ -336,6 +353,8 @@ def split_manifests(*protocols):
 def debiasing_rows():
     """Certificates of each data set, and what the truth says of simulated ones."""
     certified = dataset_names() if runs.certifies(config) else []
+    if FINISHED:
+        certified = [name for name in certified if name in CERTIFIED]
     return [
         *data_files("certificates.csv", certified),
         *data_files("truth.csv", runs.truth_names(config)),
@@ -343,7 +362,10 @@ def debiasing_rows():
 
 
 def bounded_names():
-    return dataset_names() if config["losses"] else []
+    """The data sets with a loss of the main table at the first seed."""
+    found = [run for run in runs.first_runs(config) if run.path in EXPERIMENTS]
+    of_losses = [run.dataset for run in found if run.backbone != schema.LINEAR]
+    return list(dict.fromkeys(of_losses))
 
 
 def data_rows():
@@ -398,48 +420,22 @@ def run_files(dataset=None):
     """The metrics of every run, controls included, or of those of one data set."""
     return [
         f"<results>/{run.path}/metrics.json"
-        for run in [*CONTROLS.values(), *runs.every_run(config)]
+        for run in [*CONTROLS.values(), *RUNS.values()]
         if dataset in (None, run.dataset)
     ]
 
 
 def per_user_files():
     """The per-user values of every run that tables and claims compare."""
-    every = [*CONTROLS.values(), *runs.every_run(config)]
+    every = [*CONTROLS.values(), *RUNS.values()]
     return [f"<results>/{run.path}/per_user.npz" for run in every]
 
 
 def split_protocols():
     """The protocols under which the experiment has runs."""
-    stages = {run.stage for run in runs.every_run(config)}
+    stages = {run.stage for run in RUNS.values()}
     heldout = ["heldout"] if "heldout" in stages or STUDIES else []
     return list(dict.fromkeys([config["protocol"], *heldout]))
-
-
-def wanted_runs():
-    """What each run and each study is, to tell whether a published one is the same."""
-    commands = ("train", "linear", "control", "tune")
-    hashes = {name: code_hash(f"recloss.cli.{name}") for name in commands}
-    wanted = {
-        path: {
-            "dataset": study.dataset,
-            "protocol": "heldout",
-            "settings": study.settings,
-            "code_hash": hashes["tune"],
-            "over": study.over,
-            "asked": study.asked,
-        }
-        for path, study in STUDIES.items()
-    }
-    return wanted | {
-        run.path: {
-            "dataset": run.dataset,
-            "protocol": "heldout" if run.stage == "heldout" else config["protocol"],
-            "settings": run.settings,
-            "code_hash": hashes.get(run.backbone, hashes["train"]),
-        }
-        for run in [*CONTROLS.values(), *runs.every_run(config)]
-    }
 
 
 def template_hash(*files):
@@ -495,6 +491,13 @@ def folder_hash(folder):
 def start():
     """Print the plan, and have a process ready that the jobs are forked from; unless nothing is trained."""
     rendered = named("published_report", *published_reports())
+    if FINISHED:
+        every = len(runs.experiments(ASKED))
+        print(
+            f"What has finished of {config['run']!r}: {len(EXPERIMENTS)} of {every} runs",
+            flush=True,
+        )
+        return
     if not (rendered or named("plan", "bench")):
         claim_folders()
     if rendered or named("bench", "publish"):

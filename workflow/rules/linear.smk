@@ -50,6 +50,8 @@ rule certify:
         "<results>/data/{dataset}/certificates.csv",
     log:
         "<logs>/certify/{dataset}.log",
+    wildcard_constraints:
+        dataset=one_of([] if FINISHED else dataset_names()),
     conda:
         "../../envs/recloss.yaml"
     threads: config["threads"]

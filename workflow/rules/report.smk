@@ -91,7 +91,7 @@ rule restore:
         "../../envs/recloss.yaml"
     params:
         published=published_folder(config["run"]),
-        runs=wanted_runs(),
+        runs=finished.wanted(config),
     script:
         "../scripts/restore.py"
 

@@ -8,8 +8,7 @@ from recloss.analysis.verdicts import Evidence
 from recloss.files import log_to
 
 log_to(snakemake.log[0])
-config = snakemake.params.config
-results = Results(Path(snakemake.input.metrics).parent, config)
+results = Results(Path(snakemake.input.metrics).parent, snakemake.params.config)
 tables = results.debiasing(), results.bounds(), results.shown()
-evidence = Evidence(results.metrics, results.folder, config, *tables)
+evidence = Evidence(results.metrics, results.folder, results.config, *tables)
 write_tables({snakemake.output.table: lambda: judge(evidence)}, snakemake.output.seconds)

@@ -9,13 +9,12 @@ from recloss.analysis.summaries import CUTOFFS, part_of
 from recloss.files import log_to
 
 log_to(snakemake.log[0])
-config = snakemake.params.config
-results = Results(Path(snakemake.input.metrics).parent, config)
+results = Results(Path(snakemake.input.metrics).parent, snakemake.params.config)
 compared = part_of(results.metrics, "main", "control")
 write_tables(
     {
         snakemake.output.main: lambda: summarise(compared, results.folder, CUTOFFS),
-        snakemake.output.advice: lambda: advise(results.metrics, results.folder, config),
+        snakemake.output.advice: lambda: advise(results.metrics, results.folder, results.config),
     },
     snakemake.output.seconds,
 )

@@ -1,23 +1,15 @@
 """Take the published runs that the experiment asks for as its own."""
 
-import json
 import sys
 from pathlib import Path
 
+from recloss.experiment.finished import with_data
 from recloss.experiment.restore import restore
 from recloss.files import log_to
 
 log_to(snakemake.log[0])
-hashes = {}
-for manifest in map(Path, snakemake.input):
-    text = json.loads(manifest.read_text("utf-8"))
-    hashes[text["dataset"], text["protocol"]] = text["data_hash"]
-runs = {}
-for path, run in snakemake.params.runs.items():
-    runs[path] = {key: run[key] for key in run if key not in ("dataset", "protocol")}
-    runs[path]["data_hash"] = hashes[run["dataset"], run["protocol"]]
 results = Path(snakemake.input[0]).parents[3]  # of data/NAME/PROTOCOL/split.json
-published = snakemake.params.published
+runs, published = with_data(snakemake.params.runs, results), snakemake.params.published
 copied, other = restore(Path(published), results, runs)
 said = []
 for name, tuned in (("runs", False), ("studies", True)):

@@ -8,7 +8,7 @@ import pandas as pd
 from recloss.analysis.stats import relative
 from recloss.analysis.summaries import part_of
 from recloss.experiment import published
-from recloss.experiment.runs import runs_of_reading
+from recloss.experiment.runs import runs_of_reading, whole
 from recloss.experiment.schema import BACKBONE, CONTROL, LINEAR, label_of, loss_names, model_schema
 
 PROTOCOL = "published"
@@ -87,8 +87,10 @@ def readings_table(metrics: pd.DataFrame, config: dict[str, Any]) -> pd.DataFram
         for dataset in entry["datasets"]:
             theirs = [published.printed(dataset, entry["loss"], metric) for metric in METRICS]
             for name, settings in entry["read_as"].items():
-                found = runs_of_reading(config, entry, name)
+                found = whole(runs_of_reading(config, entry, name), runs.index, ("path",))
                 mine = runs.loc[[run.path for run in found if run.dataset == dataset]]
+                if mine.empty:
+                    continue
                 ours = [mine[metric].mean() for metric in METRICS]
                 row = {"dataset": dataset, "loss": entry["loss"], "reading": name}
                 row |= dict(zip(METRICS, ours, strict=True)) | {

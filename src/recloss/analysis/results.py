@@ -13,6 +13,7 @@ import yaml
 from recloss.analysis import gains, optimum, reproduction, summaries
 from recloss.experiment import published
 from recloss.experiment.config import shown_names
+from recloss.experiment.finished import so_far
 from recloss.experiment.runs import certifies, inflation_runs, truth_names
 from recloss.files import atomic, write_json
 
@@ -20,13 +21,20 @@ from recloss.files import atomic, write_json
 class Results:
     """A results folder: what tables and the report are made from.
 
-    folder: results/<run>, with metrics.csv, history.csv, the runs, data/ and tables/; config: the
+    folder: results/<run>, with metrics.csv, history.csv, the runs, data/ and tables/; asked: the
     completed configuration, without it that of config.yaml there.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, asked: dict[str, Any] | None = None) -> None:
         self.folder = folder
-        self.config = config or yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+        self.asked = asked or yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What is there of the configuration: all of it, unless not every run has finished."""
+        member = dict(zip(self.metrics["path"], self.metrics["experiments"], strict=True))
+        files = (self.folder / "data").glob("*/certificates.csv")
+        return so_far(self.asked, member, [path.parent.name for path in files])
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -71,7 +79,7 @@ class Results:
 
     def _rows(self, name: str, datasets: list[str]) -> pd.DataFrame:
         paths = [self.folder / "data" / dataset / f"{name}.csv" for dataset in datasets]
-        parts = [pd.read_csv(path, dtype={"passed": str}) for path in paths]
+        parts = [pd.read_csv(path, dtype={"passed": str}) for path in paths if path.exists()]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from recloss.analysis.names import name_of
 from recloss.analysis.stats import beside_best, relative, user_values
 from recloss.data.story import story
-from recloss.experiment.runs import step_runs
+from recloss.experiment.runs import runs_of_ablation, step_runs, whole
 from recloss.experiment.schema import label_of
 
 CUTOFFS = ("recall@20", "ndcg@20", "recall@50", "ndcg@50")
@@ -200,15 +200,16 @@ def obeyed(rows: pd.DataFrame) -> pd.DataFrame:
 def ablations(metrics: pd.DataFrame, config: dict[str, Any]) -> pd.DataFrame:
     """Return a row per step of an ablation and data set: mean and deviation over seeds.
 
-    config: completed. `change` is the relative difference in Recall@20 from the step before.
+    config: completed. `change` is the relative difference in Recall@20 from the step before. Seeds
+    that have not finished at every step are left out.
     """
     runs, rows = metrics.set_index("path"), []
     for entry in config["ablations"]:
-        for dataset in entry["datasets"]:
-            before = None
+        there = whole(runs_of_ablation(config, entry), runs.index, ("dataset", "seed"))
+        for dataset in dict.fromkeys(run.dataset for run in there):
+            before, here = None, [run for run in there if run.dataset == dataset]
             for index, step in enumerate(entry["steps"]):
-                paths = [r.path for r in step_runs(config, entry, index) if r.dataset == dataset]
-                mine = runs.loc[paths]
+                mine = runs.loc[[r.path for r in step_runs(config, entry, index) if r in here]]
                 row = {"ablation": entry["name"], "dataset": dataset, "step": step["name"]}
                 row |= {"loss": step["loss"], "seeds": len(mine)}
                 for metric in ("recall@20", "ndcg@20"):

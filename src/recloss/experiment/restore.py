@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from recloss.experiment.finished import is_wanted
 from recloss.files import csv_rows
 
 # What is published of a run: its vectors are too large to commit.
@@ -32,8 +33,7 @@ def restore(
         files = STUDY if path.startswith("tune/") else FILES
         if (target / files[-1]).exists() or not (source / files[-1]).exists():
             continue
-        record = json.loads((source / files[-1]).read_text("utf-8"))
-        if any(record[key] != json.loads(json.dumps(value)) for key, value in wanted.items()):
+        if not is_wanted(source / files[-1], wanted):
             other.append(path)
             continue
         target.mkdir(parents=True, exist_ok=True)

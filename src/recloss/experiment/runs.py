@@ -1,7 +1,7 @@
 """The runs of an experiment: what its tables, grids and comparisons ask for, each once."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,11 +185,16 @@ def step_runs(config: dict[str, Any], entry: dict[str, Any], index: int) -> Iter
         yield _variant(config, dataset, step["loss"], step["settings"], seed, "train")
 
 
+def runs_of_ablation(config: dict[str, Any], entry: dict[str, Any]) -> Iterator[Run]:
+    """Yield the runs of an ablation."""
+    for index in range(len(entry["steps"])):
+        yield from step_runs(config, entry, index)
+
+
 def ablation_runs(config: dict[str, Any]) -> Iterator[Run]:
     """Yield the runs of the ablations."""
     for entry in config["ablations"]:
-        for index in range(len(entry["steps"])):
-            yield from step_runs(config, entry, index)
+        yield from runs_of_ablation(config, entry)
 
 
 def published_rows() -> list[Any]:
@@ -290,19 +295,46 @@ def every_run(config: dict[str, Any]) -> list[Run]:
     return list(dict.fromkeys(itertools.chain(main_runs(config), *grids, *others)))
 
 
-def experiments(config: dict[str, Any]) -> dict[str, str]:
-    """Return by the path of every run the experiments that ask for it, joined by spaces."""
-    parts = {
-        "main": main_runs(config),
-        "control": control_runs(config),
-        "inflation": inflation_runs(config),
-        "readings": reading_runs(config),
-        "ablations": ablation_runs(config),
-        "reproduce": reproduction_runs(config),
-    }
-    parts |= {f"grid:{grid['name']}": grid_runs(config, grid) for grid in config["grids"]}
+def parts(config: dict[str, Any]) -> Iterator[tuple[str, Iterable[Run], tuple[str, ...]]]:
+    """Yield the experiments: name, runs, and the fields in which those are alike that go together.
+
+    Of a grid or an ablation a seed is worth nothing without all of its points: means would be over
+    different seeds.
+    """
+    yield "main", main_runs(config), ("path",)
+    yield "control", control_runs(config), ("path",)
+    yield "inflation", inflation_runs(config), ("path",)
+    yield "readings", reading_runs(config), ("path",)
+    for entry in config["ablations"]:
+        yield "ablations", runs_of_ablation(config, entry), ("dataset", "seed")
+    yield "reproduce", reproduction_runs(config), ("path",)
+    for grid in config["grids"]:
+        alike = ("dataset", "backbone", "loss", "seed")
+        yield f"grid:{grid['name']}", grid_runs(config, grid), alike
+
+
+def whole(runs: Iterable[Run], done: Container[str], alike: tuple[str, ...]) -> list[Run]:
+    """Return the runs that are done, as paths, with all that are `alike` in these fields."""
+    runs = list(runs)
+
+    def which(run: Run) -> tuple[Any, ...]:
+        return tuple(getattr(run, name) for name in alike)
+
+    lacking = {which(run) for run in runs if run.path not in done}
+    return [run for run in runs if which(run) not in lacking]
+
+
+def experiments(config: dict[str, Any], done: Container[str] | None = None) -> dict[str, str]:
+    """Return by the path of every run the experiments that ask for it, joined by spaces.
+
+    done: paths; with them only of the runs that are done and `whole`, on data sets of whose main
+    table, if there is one, a model is done at the first seed: by that one its vectors are judged.
+    """
     member: dict[str, list[str]] = {}
-    for name, found in parts.items():
-        for run in found:
-            member.setdefault(run.path, []).append(name)
+    firsts = first_runs(config)
+    begun = {run.dataset for run in firsts if done is None or run.path in done}
+    for name, found, alike in parts(config):
+        for run in found if done is None else whole(found, done, alike):
+            if run.dataset in begun or not firsts:
+                member.setdefault(run.path, []).append(name)
     return {path: " ".join(dict.fromkeys(names)) for path, names in member.items()}

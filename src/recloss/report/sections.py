@@ -70,8 +70,8 @@ def summary(report: Report) -> Data:
                 "seeds": main["seed"].nunique(),
             }
         )
-    config = report.config
-    wanted = {run.path for run in [*control_runs(config), *every_run(config)]}
+    config, asked = report.config, report.asked
+    wanted = {run.path for run in [*control_runs(asked), *every_run(asked)]}
     there = {"there": len(wanted & set(report.metrics["path"])), "wanted": len(wanted)}
     return there | {"rows": found, "departures": departures(config), "choices": choices(config)}
 
@@ -193,7 +193,7 @@ def provenance(report: Report) -> Data:
             "Code hash of training": _unique(trained, "code_hash"),
         },
         "configuration": yaml.safe_dump(
-            report.config, sort_keys=False, width=100, allow_unicode=True
+            report.asked, sort_keys=False, width=100, allow_unicode=True
         ),
         "command": f"snakemake --cores all --configfile {folder_name(report)}/config.yaml",
     }

@@ -1,0 +1,105 @@
+"""What of an experiment has finished: runs that are there, and what can be shown of them."""
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from recloss.experiment.code import code_hash
+from recloss.experiment.runs import control_runs, every_run, first_runs, grid_runs, studies
+from recloss.experiment.schema import CONTROL, LINEAR
+
+
+def wanted(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what each run and study of a configuration is: data set, protocol, settings, code."""
+    hashes = {name: code_hash(f"recloss.cli.{name}") for name in ("train", LINEAR, CONTROL, "tune")}
+    found = {
+        study.path: {
+            "dataset": study.dataset,
+            "protocol": "heldout",
+            "settings": study.settings,
+            "code_hash": hashes["tune"],
+            "over": study.over,
+            "asked": study.asked,
+        }
+        for study in studies(config)
+    }
+    return found | {
+        run.path: {
+            "dataset": run.dataset,
+            "protocol": "heldout" if run.stage == "heldout" else config["protocol"],
+            "settings": run.settings,
+            "code_hash": hashes.get(run.backbone, hashes["train"]),
+        }
+        for run in [*control_runs(config), *every_run(config)]
+    }
+
+
+def with_data(runs: Mapping[str, dict[str, Any]], results: Path) -> dict[str, dict[str, Any]]:
+    """Return wanted runs with the hash of the data that they would be trained on, `data_hash`.
+
+    runs: {PATH: {"dataset", "protocol", ...}}, whose two keys go; results: results/<run>, with
+    data/DATASET/PROTOCOL/split.json. Runs on data that are not there are left out.
+    """
+    hashes: dict[Path, str] = {}
+    found = {}
+    for path, run in runs.items():
+        manifest = results / "data" / run["dataset"] / run["protocol"] / "split.json"
+        if manifest not in hashes and manifest.exists():
+            hashes[manifest] = json.loads(manifest.read_text("utf-8"))["data_hash"]
+        if manifest in hashes:
+            found[path] = {key: run[key] for key in run if key not in ("dataset", "protocol")}
+            found[path]["data_hash"] = hashes[manifest]
+    return found
+
+
+def is_wanted(record: Path, wanted: dict[str, Any]) -> bool:
+    """Tell whether a run or study is the one wanted, from its metrics.json or study.json."""
+    found = json.loads(record.read_text("utf-8"))
+    return all(found[key] == json.loads(json.dumps(value)) for key, value in wanted.items())
+
+
+def finished(runs: Mapping[str, dict[str, Any]], results: Path) -> set[str]:
+    """Return the paths of the runs that are there with the settings, data and code wanted.
+
+    runs, results: as of `with_data`.
+    """
+    records = {
+        path: (results / path / "metrics.json", run)
+        for path, run in with_data(runs, results).items()
+    }
+    return {path for path, pair in records.items() if pair[0].exists() and is_wanted(*pair)}
+
+
+def so_far(
+    config: dict[str, Any], member: Mapping[str, str], certified: Collection[str]
+) -> dict[str, Any]:
+    """Return the part of a configuration that can be shown: of a whole experiment, all of it.
+
+    member: `runs.experiments` of what has finished; certified: data sets with certificates.
+    """
+    names = {name for cell in member.values() for name in cell.split()}
+    datasets = {path.split("/")[1] for path in member}
+    firsts = first_runs(config)
+    late = {run.loss for run in firsts} - {run.loss for run in firsts if run.path in member}
+    grids = [grid for grid in config["grids"] if f"grid:{grid['name']}" in names]
+
+    def there(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [e | {"datasets": [d for d in e["datasets"] if d in datasets]} for e in entries]
+
+    found = config | {
+        "datasets": [entry for entry in config["datasets"] if entry["name"] in datasets],
+        "losses": [loss for loss in config["losses"] if loss not in late],
+        "linear": [model for model in config["linear"] if model not in late],
+        "grids": there(grids),
+        "ablations": there(config["ablations"] if "ablations" in names else []),
+        "readings": there(config["readings"] if "readings" in names else []),
+    }
+    [inflation] = there([config["inflation"]])
+    found["inflation"] = inflation | ({} if "inflation" in names else {"losses": []})
+    if not certified:
+        found["debiasing"] = config["debiasing"] | {"c": [], "tau": []}
+    points = (run.path for grid in config["grids"] for run in grid_runs(config, grid))
+    if not all(path in member for path in points):
+        found.pop("optimum", None)
+    return found
