@@ -137,7 +137,7 @@ def test_what_trains_nothing_is_not_refused_for_its_trainings(tiny, tmp_path):
     small = "{name: tiny, simulate: {users: 150, items: 120, prior: 0.1, observed: 8}}"
     one = "results/tiny/train/tiny/control/popularity/base/seed0/metrics.json"
     call = ["--configfile", TINY, "--config", f"datasets=[{wide}, {small}]", "--", one]
-    for of_all in ("all", "results/tiny/report.html"):
+    for of_all in ("all", "report", "results/tiny/report.html"):
         assert "ease on wide needs" in snakemake(folder, *call, of_all, ok=False)
     assert "wide" not in snakemake(folder, *call)
     call = ["--configfile", TINY, "--config", "settings={batch_size: 1000000000}", "--"]

@@ -529,7 +529,7 @@ def asked_of():
     within = f"results/{config['run']}/"
     files = [Path(word).parts[2:] for word in sys.argv if word.startswith(within)]
     of_all = any(not parts or parts[0] not in ("data", "train") for parts in files)
-    if of_all or named("all", "tables", "figures", "tune"):
+    if of_all or named("all", "report", "compare", "tables", "figures", "tune"):
         return []
     of_files = {name for parts in files for name in parts[1:2]}
     return sorted(of_files | set(sys.argv) & set(dataset_names()))

@@ -82,24 +82,34 @@ def so_far(
     datasets = {path.split("/")[1] for path in member}
     firsts = first_runs(config)
     late = {run.loss for run in firsts} - {run.loss for run in firsts if run.path in member}
-    grids = [grid for grid in config["grids"] if f"grid:{grid['name']}" in names]
-
-    def there(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [e | {"datasets": [d for d in e["datasets"] if d in datasets]} for e in entries]
-
+    grids, all_points = [], True
+    for grid in config["grids"]:
+        points = list(grid_runs(config, grid))
+        kept = [p for p in points if f"grid:{grid['name']}" in member.get(p.path, "").split()]
+        all_points = all_points and len(kept) == len(points)
+        if kept:
+            losses, seeds = {point.loss for point in kept}, {point.seed for point in kept}
+            places = {point.dataset for point in kept}
+            grids.append(_cut(grid, datasets=places, loss=losses, seeds=seeds))
+    inflation = _cut(config["inflation"], datasets=datasets)
     found = config | {
         "datasets": [entry for entry in config["datasets"] if entry["name"] in datasets],
         "losses": [loss for loss in config["losses"] if loss not in late],
         "linear": [model for model in config["linear"] if model not in late],
-        "grids": there(grids),
-        "ablations": there(config["ablations"] if "ablations" in names else []),
-        "readings": there(config["readings"] if "readings" in names else []),
+        "grids": grids,
+        "inflation": inflation if "inflation" in names else inflation | {"losses": []},
     }
-    [inflation] = there([config["inflation"]])
-    found["inflation"] = inflation | ({} if "inflation" in names else {"losses": []})
+    for key in ("ablations", "readings"):
+        entries = config[key] if key in names else []
+        found[key] = [_cut(entry, datasets=datasets) for entry in entries]
     if not certified:
         found["debiasing"] = config["debiasing"] | {"c": [], "tau": []}
-    points = (run.path for grid in config["grids"] for run in grid_runs(config, grid))
-    if not all(path in member for path in points):
+    if not all_points:
         found.pop("optimum", None)
     return found
+
+
+def _cut(entry: dict[str, Any], **kept: Collection[Any]) -> dict[str, Any]:
+    """Return an entry with only what is kept in some of its lists."""
+    cut = {key: [value for value in entry[key] if value in kept[key]] for key in kept}
+    return entry | cut
