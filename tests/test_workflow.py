@@ -523,6 +523,8 @@ def test_a_wrong_configuration_stops_before_any_job(tmp_path):
     fault = printed.strip().splitlines()[-1]
     assert fault.startswith("error: configuration: sedes: unknown key; allowed: run, datasets")
     assert len(printed.strip().splitlines()) == 3  # with the profile and the configuration taken
+    printed = snakemake(folder, "-n", "--config", "finished=yes, please", ok=False)
+    assert "error: configuration: finished: 'yes, please' is neither true nor false;" in printed
     printed = snakemake(folder, "-n", "--config", "datasets=[{name: all, simulate: {}}]", ok=False)
     assert printed.endswith("error: data set 'all' has the name of a rule; name it otherwise\n")
     printed = snakemake(folder, "-n", "--config", "datasets=[{name: mine, path: x}]", ok=False)
