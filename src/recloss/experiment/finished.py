@@ -56,7 +56,7 @@ def with_data(runs: Mapping[str, dict[str, Any]], results: Path) -> dict[str, di
 def is_wanted(record: Path, wanted: dict[str, Any]) -> bool:
     """Tell whether a run or study is the one wanted, from its metrics.json or study.json."""
     found = json.loads(record.read_text("utf-8"))
-    return all(found[key] == json.loads(json.dumps(value)) for key, value in wanted.items())
+    return all(found.get(key) == json.loads(json.dumps(value)) for key, value in wanted.items())
 
 
 def finished(runs: Mapping[str, dict[str, Any]], results: Path) -> set[str]:

@@ -314,7 +314,10 @@ def parts(config: dict[str, Any]) -> Iterator[tuple[str, Iterable[Run], tuple[st
 
 
 def whole(runs: Iterable[Run], done: Container[str], alike: tuple[str, ...]) -> list[Run]:
-    """Return the runs that are done, as paths, with all that are `alike` in these fields."""
+    """Return the runs of the groups, alike in these fields, of which every run is done.
+
+    done: paths.
+    """
     runs = list(runs)
 
     def which(run: Run) -> tuple[Any, ...]:
