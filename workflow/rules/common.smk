@@ -32,12 +32,13 @@ from recloss.report.items import items
 
 # What `compare` compares with is no part of the experiment, nor is whether to wait for its runs.
 AGAINST = str(config.pop("against", ""))
-FINISHED = config.pop("finished", False)
+FINISHED = str(config.pop("finished", False)).lower()
 
 try:
-    if not isinstance(FINISHED, bool):
+    if FINISHED not in ("true", "false"):
         fault = f"finished: {FINISHED!r} is neither true nor false; give one of them"
         raise ReclossError(f"configuration: {fault}")
+    FINISHED = FINISHED == "true"
     config.update(configuration.load(config))
     OWN_FILES = {d["name"]: own_files(d) for d in config["datasets"] if "path" in d}
     for file in (file for files in OWN_FILES.values() for file in files.values()):
