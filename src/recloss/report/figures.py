@@ -159,7 +159,7 @@ def _curves(axis: Axes, points: pd.DataFrame, key: str, metric: str, printed: pd
         theirs = printed[printed["loss"] == loss]
         if len(theirs) and backbone == BACKBONE:
             places = [values.index(x) for x in theirs["value"]]
-            dotted = {"color": QUIET, "marker": "D", "mfc": PAPER, "ms": 4, "ls": ":"}
+            dotted = {"color": style["color"], "marker": "D", "mfc": PAPER, "ms": 4, "ls": ":"}
             axis.plot(places, theirs["printed"], label=f"{name_of(loss)}: printed", **dotted)
     axis.set(xlabel=header(key), ylabel=header(metric))
     axis.grid(axis="y")
