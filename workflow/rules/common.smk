@@ -90,6 +90,7 @@ STUDIES = {study.path: study for study in runs.studies(config)}
 RUNS = {run.path: run for run in runs.every_run(config)}
 CONTROLS = {run.path: run for run in runs.control_runs(config)}
 EXPERIMENTS = runs.experiments(config)
+N_ASKED = len(EXPERIMENTS)
 if FINISHED:
     here = Path("results", config["run"])
     done = finished.finished(finished.wanted(config), here)
@@ -496,11 +497,8 @@ def start():
     """Print the plan, and have a process ready that the jobs are forked from; unless nothing is trained."""
     rendered = named("published_report", *published_reports())
     if FINISHED:
-        every = len(runs.experiments(ASKED))
-        print(
-            f"What has finished of {config['run']!r}: {len(EXPERIMENTS)} of {every} runs",
-            flush=True,
-        )
+        there = f"{len(EXPERIMENTS)} of {N_ASKED} runs"
+        print(f"What has finished of {config['run']!r}: {there}", flush=True)
         return
     if not (rendered or named("plan", "bench")):
         claim_folders()

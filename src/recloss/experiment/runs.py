@@ -334,8 +334,8 @@ def experiments(config: dict[str, Any], done: Container[str] | None = None) -> d
     table, if there is one, a model is done at the first seed: by that one its vectors are judged.
     """
     member: dict[str, list[str]] = {}
-    firsts = first_runs(config)
-    begun = {run.dataset for run in firsts if done is None or run.path in done}
+    firsts = [] if done is None else first_runs(config)
+    begun = {run.dataset for run in firsts if run.path in done}
     for name, found, alike in parts(config):
         for run in found if done is None else whole(found, done, alike):
             if run.dataset in begun or not firsts:
