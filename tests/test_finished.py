@@ -37,7 +37,7 @@ def asked():
 def test_all_that_has_finished_is_the_whole_experiment(asked):
     every = experiments(asked)
     assert experiments(asked, set(every)) == every
-    assert so_far(asked, every, ["a", "b"]) == asked
+    assert so_far(asked, every, ["a", "b"], ["a"]) == asked
 
 
 def test_a_seed_of_a_grid_or_an_ablation_counts_with_all_of_its_points(asked):
@@ -53,7 +53,7 @@ def test_a_seed_of_a_grid_or_an_ablation_counts_with_all_of_its_points(asked):
     }
     of_steps = {path for path in member if "ablations" in member[path]}
     assert sorted({path.split("/")[1] + path[-1] for path in of_steps}) == ["a0", "b0", "b1"]
-    [grid] = so_far(asked, member, [])["grids"]
+    [grid] = so_far(asked, member, [], [])["grids"]
     assert (grid["datasets"], grid["loss"], grid["seeds"]) == (
         ["a", "b"],
         ["infonce", "mine"],
@@ -64,11 +64,12 @@ def test_a_seed_of_a_grid_or_an_ablation_counts_with_all_of_its_points(asked):
 def test_what_has_no_model_yet_is_left_out(asked):
     done = {path for path in experiments(asked) if "/b/" not in path and "/ease/" not in path}
     done.add("train/b/mf/mine/base/seed1")  # not the seed whose vectors are judged
-    found = so_far(asked, experiments(asked, done), [])
+    found = so_far(asked, experiments(asked, done), [], [])
     assert [entry["name"] for entry in found["datasets"]] == ["a"]
     assert [entry["datasets"] for entry in (*found["grids"], *found["ablations"])] == [["a"], ["a"]]
     assert (found["losses"], found["linear"]) == (["infonce", "mine"], [])
     assert found["debiasing"]["c"] == found["debiasing"]["tau"] == []
+    assert not found["bounds"]
     assert experiments(asked, set()) == {}
 
 

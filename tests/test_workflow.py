@@ -481,6 +481,10 @@ def test_what_has_finished_is_reported_while_the_rest_is_trained(tiny, tmp_path)
     assert f"{every - 5} of {every} runs" in (published / "report.html").read_text()
     rest = jobs(dry(folder))
     assert (rest["train"], rest["linear"], rest["certify"], rest["aggregate"]) == (3, 1, 1, 1)
+    (losses / "infonce/base/seed0/vectors.npz").unlink()  # as where it was trained elsewhere
+    shutil.rmtree(published / "runs")
+    snakemake(folder, *call, "--", bounds := "results/tiny/data/tiny/bounds.csv")
+    assert set(pd.read_csv(folder / bounds)["model"]) == {"infonce_plus", "mine_plus"}
     shutil.rmtree(results)
     printed = snakemake(folder, *call, ok=False)
     assert printed.endswith("error: results/tiny: nothing has finished; call again later\n")

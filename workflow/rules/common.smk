@@ -27,6 +27,7 @@ from recloss.experiment import config as configuration
 from recloss.experiment import finished, memory, published, runs, runtime, schema
 from recloss.experiment.code import code_hash
 from recloss.experiment.flags import as_flags
+from recloss.experiment.restore import has_rows
 from recloss.files import WRITABLE, ReclossError, claim, csv_rows, settle
 from recloss.report.items import items
 
@@ -84,11 +85,25 @@ BENCHMARKS = [
     "propagation",
     "lightgcn",
 ]
+
+
+def workflow_folder():
+    """Where the workflow is, from the working directory: moved together, nothing runs again."""
+    return os.path.relpath(workflow.basedir)
+
+
+def published_folders(run):
+    """Where a reference run may be: in the working directory, where the workflow is."""
+    here = Path("results", "published", run)
+    return [here, Path(workflow_folder(), here)]
+
+
 STARTED = time.time()
 ASKED = dict(config)  # the whole experiment, where `config` is what can be shown of it
 STUDIES = {study.path: study for study in runs.studies(config)}
 RUNS = {run.path: run for run in runs.every_run(config)}
 CONTROLS = {run.path: run for run in runs.control_runs(config)}
+BOUNDED = runs.bounded_runs(config)
 EXPERIMENTS = runs.experiments(config)
 N_ASKED = len(EXPERIMENTS)
 if FINISHED:
@@ -98,8 +113,15 @@ if FINISHED:
     if not EXPERIMENTS:
         sys.exit(f"error: {here}: nothing has finished; call again later")
     CERTIFIED = [path.parent.name for path in here.glob("data/*/certificates.csv")]
+    places = published_folders(config["run"])
+    BOUNDED = [
+        run
+        for run in BOUNDED
+        if run.path in EXPERIMENTS and has_rows(here / run.path, places, "bounds.csv")
+    ]
+    with_bounds = {run.dataset for run in BOUNDED}
     config.clear()
-    config.update(finished.so_far(ASKED, EXPERIMENTS, CERTIFIED))
+    config.update(finished.so_far(ASKED, EXPERIMENTS, CERTIFIED, with_bounds))
     STUDIES = {}
     RUNS = {path: run for path, run in RUNS.items() if path in EXPERIMENTS}
     CONTROLS = {path: run for path, run in CONTROLS.items() if path in EXPERIMENTS}
@@ -286,13 +308,11 @@ def judged_runs(wildcards):
 
 
 def trained_runs(wildcards):
-    """Those of losses."""
+    """Those of losses, but for those that have finished and of which no vectors are there."""
     return [
         f"<results>/{run.path}/metrics.json"
-        for run in runs.first_runs(config)
+        for run in BOUNDED
         if run.dataset == wildcards.dataset
-        and run.path in EXPERIMENTS
-        and run.backbone != schema.LINEAR
     ]
 
 
@@ -368,9 +388,7 @@ def debiasing_rows():
 
 def bounded_names():
     """The data sets with a loss of the main table at the first seed."""
-    found = [run for run in runs.first_runs(config) if run.path in EXPERIMENTS]
-    of_losses = [run.dataset for run in found if run.backbone != schema.LINEAR]
-    return list(dict.fromkeys(of_losses))
+    return list(dict.fromkeys(run.dataset for run in BOUNDED))
 
 
 def data_rows():
@@ -449,11 +467,6 @@ def template_hash(*files):
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
-def workflow_folder():
-    """Where the workflow is, from the working directory: moved together, nothing runs again."""
-    return os.path.relpath(workflow.basedir)
-
-
 def measuring():
     """The benchmarks but for their page, and the code they import, whose edit measures again."""
     digest = hashlib.sha256()
@@ -461,12 +474,6 @@ def measuring():
         if path.name not in ("page.py", "peers.py"):
             digest.update(path.read_bytes() + code_hash(path).encode())
     return digest.hexdigest()[:16]
-
-
-def published_folders(run):
-    """Where a reference run may be: in the working directory, where the workflow is."""
-    here = Path("results", "published", run)
-    return [here, Path(workflow_folder(), here)]
 
 
 def published_folder(run):

@@ -14,7 +14,7 @@ from recloss.analysis import gains, optimum, reproduction, summaries
 from recloss.experiment import published
 from recloss.experiment.config import shown_names
 from recloss.experiment.finished import so_far
-from recloss.experiment.runs import certifies, inflation_runs, truth_names
+from recloss.experiment.runs import bounded_runs, certifies, inflation_runs, truth_names
 from recloss.files import atomic, write_json
 
 
@@ -33,8 +33,11 @@ class Results:
     def config(self) -> dict[str, Any]:
         """What is there of the configuration: all of it, unless not every run has finished."""
         member = dict(zip(self.metrics["path"], self.metrics["experiments"], strict=True))
-        files = (self.folder / "data").glob("*/certificates.csv")
-        return so_far(self.asked, member, [path.parent.name for path in files])
+        certified, bounded = (
+            [path.parent.name for path in self.folder.glob(f"data/*/{name}.csv")]
+            for name in ("certificates", "bounds")
+        )
+        return so_far(self.asked, member, certified, bounded)
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -62,7 +65,7 @@ class Results:
 
     def bounds(self) -> pd.DataFrame:
         """Return the bounds at trained vectors (`bounds.rows`) of every data set, or nothing."""
-        return self._rows("bounds", self.datasets if self.config["losses"] else [])
+        return self._rows("bounds", self.datasets if bounded_runs(self.config) else [])
 
     def debiasing(self) -> pd.DataFrame:
         """Return certificates and what the truth says (`certificates.row`), or nothing."""
@@ -109,7 +112,7 @@ def summary_names(config: dict[str, Any]) -> list[str]:
     debiased = certifies(config) or true
     wanted = {
         "tuning": bool(config["tuned"]["datasets"]),
-        "bounds": bool(config["losses"]),
+        "bounds": bool(bounded_runs(config)),
         "inflation": any(inflation_runs(config)),
         "published": not names.isdisjoint(published.table()["dataset"]),
         "paper": not names.isdisjoint(published.paper()["dataset"]),

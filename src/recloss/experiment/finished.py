@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from recloss.experiment.code import code_hash
-from recloss.experiment.runs import control_runs, every_run, first_runs, grid_runs, studies
+from recloss.experiment.runs import (
+    bounded_runs,
+    control_runs,
+    every_run,
+    first_runs,
+    grid_runs,
+    studies,
+)
 from recloss.experiment.schema import CONTROL, LINEAR
 
 
@@ -72,11 +79,15 @@ def finished(runs: Mapping[str, dict[str, Any]], results: Path) -> set[str]:
 
 
 def so_far(
-    config: dict[str, Any], member: Mapping[str, str], certified: Collection[str]
+    config: dict[str, Any],
+    member: Mapping[str, str],
+    certified: Collection[str],
+    bounded: Collection[str],
 ) -> dict[str, Any]:
     """Return the part of a configuration that can be shown: of a whole experiment, all of it.
 
-    member: `runs.experiments` of what has finished; certified: data sets with certificates.
+    member: `runs.experiments` of what has finished; certified: data sets with certificates;
+    bounded: those with bounds.
     """
     names = {name for cell in member.values() for name in cell.split()}
     datasets = {path.split("/")[1] for path in member}
@@ -104,6 +115,8 @@ def so_far(
         found[key] = [_cut(entry, datasets=datasets) for entry in entries]
     if not certified:
         found["debiasing"] = config["debiasing"] | {"c": [], "tau": []}
+    if not bounded and bounded_runs(config):
+        found["bounds"] = False
     if not all_points:
         found.pop("optimum", None)
     return found

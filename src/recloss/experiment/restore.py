@@ -62,3 +62,8 @@ def published_rows(run: Path, published: list[Path], table: str) -> list[dict[st
         if source.exists() and source.read_bytes() == record and file.exists():
             return [r for r in _rows(file) if all(r.get(k, v) == v for k, v in which.items())]
     return []
+
+
+def has_rows(run: Path, published: list[Path], table: str) -> bool:
+    """Tell whether a run has vectors, or a published table what is made from them."""
+    return (run / "vectors.npz").exists() or bool(published_rows(run, published, table))

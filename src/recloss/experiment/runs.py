@@ -140,6 +140,11 @@ def certifies(config: dict[str, Any]) -> bool:
     return bool(config["linear"] and (config["debiasing"]["c"] or config["debiasing"]["tau"]))
 
 
+def bounded_runs(config: dict[str, Any]) -> list[Run]:
+    """Return the runs at whose vectors bounds are evaluated: of losses, of the first seed."""
+    return [run for run in first_runs(config) if run.backbone != LINEAR and config["bounds"]]
+
+
 def truth_names(config: dict[str, Any]) -> list[str]:
     """Return the simulated data sets, by whose truth the models, if there are any, are judged."""
     models = config["losses"] or config["linear"]
