@@ -300,12 +300,16 @@ def test_another_backbone_is_not_judged_by_the_shown_items_of_the_first(tmp_path
     assert rows.to_dict() == {"lightgcn": 4, "mf": 8}
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(1.005, "holds"), (1.1, "does not hold")])
+@pytest.mark.parametrize(
+    ("gain", "verdict"), [(1.005, "holds"), (0.8, "holds"), (1.1, "does not hold")]
+)
 def test_c11_asks_for_a_small_gain(tmp_path, gain, verdict):
     experiment = Experiment(tmp_path)
     experiment.run("mse", 0.2)
     experiment.run("debiased_mse", 0.2 * gain)
-    assert experiment.judge("C11")[0] == verdict
+    found, rows = experiment.judge("C11")
+    assert found == verdict
+    assert rows["sentence"].str.endswith("; no gain, but a loss.").all() == (gain < 1)
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,8 @@ def sentence(part: Part, p: float, verdict: str, thresholds: dict[str, Any]) -> 
     if part.printed is not None:
         text += f"; printed {part.printed:+.1%}"
         text += "" if size(part) == "as printed" else f", ours is {size(part)}"
+    if part.little and c.high < 0:
+        text += "; no gain, but a loss"
     if verdict == TOO_FEW:
         text += f"; {too_few(c, thresholds) or 'undecided'}"
     return text + "."
