@@ -119,9 +119,8 @@ if FINISHED:
         for run in BOUNDED
         if run.path in EXPERIMENTS and has_rows(here / run.path, places, "bounds.csv")
     ]
-    with_bounds = {run.dataset for run in BOUNDED}
     config.clear()
-    config.update(finished.so_far(ASKED, EXPERIMENTS, CERTIFIED, with_bounds))
+    config.update(finished.so_far(ASKED, EXPERIMENTS, CERTIFIED, BOUNDED))
     STUDIES = {}
     RUNS = {path: run for path, run in RUNS.items() if path in EXPERIMENTS}
     CONTROLS = {path: run for path, run in CONTROLS.items() if path in EXPERIMENTS}

@@ -82,12 +82,12 @@ def so_far(
     config: dict[str, Any],
     member: Mapping[str, str],
     certified: Collection[str],
-    bounded: Collection[str],
+    bounded: Collection[Any],
 ) -> dict[str, Any]:
     """Return the part of a configuration that can be shown: of a whole experiment, all of it.
 
     member: `runs.experiments` of what has finished; certified: data sets with certificates;
-    bounded: those with bounds.
+    bounded: what has bounds.
     """
     names = {name for cell in member.values() for name in cell.split()}
     datasets = {path.split("/")[1] for path in member}
