@@ -12,7 +12,7 @@ import yaml
 
 from recloss.analysis import gains, optimum, reproduction, summaries
 from recloss.experiment import published
-from recloss.experiment.config import shown_names
+from recloss.experiment.config import completed, shown_names
 from recloss.experiment.finished import so_far
 from recloss.experiment.runs import bounded_runs, certifies, inflation_runs, truth_names
 from recloss.files import atomic, write_json
@@ -27,7 +27,7 @@ class Results:
 
     def __init__(self, folder: Path, asked: dict[str, Any] | None = None) -> None:
         self.folder = folder
-        self.asked = asked or yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+        self.asked = asked or completed(yaml.safe_load((folder / "config.yaml").read_text("utf-8")))
 
     @cached_property
     def config(self) -> dict[str, Any]:

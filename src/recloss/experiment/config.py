@@ -52,7 +52,7 @@ def load(raw: dict[str, Any]) -> dict[str, Any]:
     errors = [error for error in validator.iter_errors(raw) if unknown_keys(error) != []]
     if errors:
         raise ReclossError(f"configuration: {explain(errors[0])}")
-    config = _with_defaults(schema(), raw)
+    config = completed(raw)
     config["losses"] = config.get("losses", loss_names())
     config["settings"] = {
         name: config["settings"].get(name, node["default"])
@@ -114,6 +114,11 @@ def _parsed(node: dict[str, Any], value: Any, path: tuple[Any, ...] = ()) -> Any
         return plain(value)
     except ValueError as error:
         raise ReclossError(f"configuration: {place(path)}: {error}") from None
+
+
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the defaults of what it lacks, as one from before a key was."""
+    return _with_defaults(schema(), config)
 
 
 def _with_defaults(node: dict[str, Any], value: Any) -> Any:

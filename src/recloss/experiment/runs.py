@@ -142,8 +142,7 @@ def certifies(config: dict[str, Any]) -> bool:
 
 def bounded_runs(config: dict[str, Any]) -> list[Run]:
     """Return the runs at whose vectors bounds are evaluated: of losses, of the first seed."""
-    asked = config.get("bounds", True)  # a run published before there was this key has bounds
-    return [run for run in first_runs(config) if run.backbone != LINEAR and asked]
+    return [run for run in first_runs(config) if run.backbone != LINEAR and config["bounds"]]
 
 
 def truth_names(config: dict[str, Any]) -> list[str]:
