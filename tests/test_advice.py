@@ -54,6 +54,33 @@ def test_those_that_do_not_differ_from_the_best_may_be_as_good(experiment):
 
 
 @pytest.mark.parametrize(
+    ("settings", "verdict", "models"),
+    [
+        ({}, advice.SURE, "of 2 models"),
+        ({"infonce_plus": {"eps": 0.1}}, advice.UNSURE, "InfoNCE+ may be as good"),
+        ({"infonce_plus": {"lambda": 1.2}}, advice.UNSURE, "InfoNCE+ may be as good"),
+    ],
+)
+def test_infonce_plus_is_not_a_second_model_where_it_is_mine_plus(
+    tmp_path, settings, verdict, models
+):
+    experiment = Experiment(tmp_path, loss_settings=settings)
+    experiment.run("mine_plus", 0.3)
+    experiment.run("infonce_plus", 0.3)
+    experiment.run("bpr", 0.2)
+    row = advise(experiment)
+    assert (row["loss"], row["verdict"]) == ("mine_plus", verdict)
+    assert models in row["sentence"]
+
+
+def test_infonce_plus_without_mine_plus_is_a_model(experiment):
+    experiment.run("infonce_plus", 0.3)
+    experiment.run("bpr", 0.2)
+    row = advise(experiment)
+    assert (row["loss"], row["verdict"], row["next"]) == ("infonce_plus", advice.SURE, "BPR")
+
+
+@pytest.mark.parametrize(
     ("value", "said"), [(0.05, "does better (0.1"), (0.1, "may be as good (0.1")]
 )
 def test_popularity_is_named_where_it_is_as_good_and_never_wins(experiment, value, said):

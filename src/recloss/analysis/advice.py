@@ -4,7 +4,7 @@ The best has the highest mean of `claims.metric` on test; it is compared with ev
 model at common seeds (`stats.best_beside_others`). Those from which it does not differ
 significantly may be as good. It is surely the best where there are none, and seeds and users enough
 beside the next best by the thresholds of `claims`. A control never wins; that popularity does as
-well is said.
+well is said. InfoNCE+ where its settings make it MINE+ is not a second model.
 """
 
 from pathlib import Path
@@ -44,9 +44,24 @@ def advise(metrics: pd.DataFrame, results: Path, config: dict[str, Any]) -> pd.D
     trained, controls = part_of(metrics, "main"), part_of(metrics, "control")
     rows = []
     for dataset, runs in trained.groupby("dataset", sort=False):
+        runs = runs[~_is_mine_plus(runs, config)]
         popular = controls[(controls["dataset"] == dataset) & (controls["loss"] == "popularity")]
         rows.append({"dataset": dataset} | _row(runs, popular, results, config))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _is_mine_plus(runs: pd.DataFrame, config: dict[str, Any]) -> pd.Series:
+    """Say which runs of a data set are InfoNCE+ at eps 0 and else as MINE+, which has runs too.
+
+    Eq. 6 at eps 0 is Eq. 10 up to a constant: the same model.
+    """
+    dataset, both = runs["dataset"].iloc[0], []
+    for backbone, here in runs.groupby("backbone"):
+        if {"infonce_plus", "mine_plus"} <= set(here["loss"]):
+            plus = settings_for(config, dataset, "infonce_plus", backbone)
+            mine_plus = settings_for(config, dataset, "mine_plus", backbone)
+            both += [backbone] if plus == mine_plus | {"eps": 0} else []
+    return (runs["loss"] == "infonce_plus") & runs["backbone"].isin(both)
 
 
 def _row(
