@@ -290,14 +290,10 @@ def studies(config: dict[str, Any]) -> Iterator[Study]:
 def every_run(config: dict[str, Any]) -> list[Run]:
     """Return every training run of the experiment once, however many experiments ask for it.
 
-    The trials of `snakemake tune` are not among them.
+    The trials of `snakemake tune` and the controls are not among them.
     """
-    grids = (grid_runs(config, grid) for grid in config["grids"])
-    others = (
-        *(inflation_runs(config), reading_runs(config), ablation_runs(config)),
-        reproduction_runs(config),
-    )
-    return list(dict.fromkeys(itertools.chain(main_runs(config), *grids, *others)))
+    asked = (found for name, found, _ in parts(config) if name != "control")
+    return list(dict.fromkeys(itertools.chain.from_iterable(asked)))
 
 
 def parts(config: dict[str, Any]) -> Iterator[tuple[str, Iterable[Run], tuple[str, ...]]]:
