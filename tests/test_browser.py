@@ -4,6 +4,7 @@ import re
 from collections import Counter
 
 import html5lib
+import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import REPO, unfold
@@ -11,6 +12,7 @@ from conftest import REPO, unfold
 from recloss.report.page import render
 
 pytestmark = pytest.mark.browser
+GOWALLA = REPO / "results/published/gowalla"
 WIDTHS, SCHEMES = (1280, 800, 400), ("light", "dark")
 
 
@@ -18,7 +20,7 @@ WIDTHS, SCHEMES = (1280, 800, 400), ("light", "dark")
 def report(tmp_path_factory):
     """The rendered page of the reference run on Gowalla, as a file."""
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(render(REPO / "results/published/gowalla", REPO / "report"), encoding="utf-8")
+    file.write_text(render(GOWALLA, REPO / "report"), encoding="utf-8")
     return file
 
 
@@ -101,7 +103,9 @@ def test_a_model_opens_its_runs_and_the_keyboard_leaves_them(open_page):
     assert "MINE+ on Gowalla" in text
     assert dialog.locator("tbody tr").count() == 3  # seeds
     assert dialog.locator("polyline").count() == 3
-    assert re.search(r"lambda\s+1\.2", text) and "Xeon" in text
+    metrics = pd.read_csv(GOWALLA / "metrics.csv").set_index("path")
+    run = metrics.loc["train/gowalla/mf/mine_plus/base/seed0"]
+    assert re.search(r"lambda\s+1\.2", text) and f"hardware\n{run['hardware']}" in text
     command = "snakemake --cores all --configfile results/published/gowalla/config.yaml -- "
     assert f"{command}results/gowalla/train/gowalla/mf/mine_plus/base/seed0/metrics.json" in text
     assert "Log: logs/gowalla/train/gowalla/mf/mine_plus/base/seed0.log" in text

@@ -95,18 +95,27 @@ def test_verdicts_that_turned_and_models_of_one_side_are_counted():
     ]
 
 
-def test_the_page_of_a_run_beside_itself_and_beside_another(tmp_path):
+def page_beside(run, other, tmp_path):
     page = tmp_path / "compare.html"
-    call = ["compare", str(GOWALLA), "--template", str(REPO / "report"), "--out", str(page)]
-    main([*call, str(GOWALLA.parent)])  # the folder that has one of its name
-    text = page.read_text()
-    models = len(pd.read_csv(GOWALLA / "metrics.csv").groupby(["backbone", "loss", "variant"]))
+    main(["compare", str(run), "--template", str(REPO / "report"), "--out", str(page), str(other)])
+    return page.read_text()
+
+
+@pytest.mark.parametrize(("name", "undecided"), [("gowalla", False), ("gowalla-tuned", True)])
+def test_the_page_of_a_run_beside_itself(tmp_path, name, undecided):
+    run = GOWALLA.with_name(name)
+    text = page_beside(run, run.parent, tmp_path)  # the folder that has one of its name
+    models = len(pd.read_csv(run / "metrics.csv").groupby(["backbone", "loss", "variant"]))
     assert f"Gowalla: of {2 * models} values in both {2 * models} the same." in text
-    verdicts = pd.read_csv(GOWALLA / "tables/claims.csv").groupby("claim")["verdict"].first()
+    verdicts = pd.read_csv(run / "tables/claims.csv").groupby("claim")["verdict"].first()
     judged = (verdicts != "not enough runs").sum()
-    assert 0 < judged < 11 and f"0 of {judged} verdicts differ." in text
-    main([*call, str(GOWALLA.with_name("backbones"))])
-    assert "6 changed, 6 of these with other settings" in page.read_text()
+    assert 0 < judged <= 11 and (judged < 11) == undecided
+    assert f"0 of {judged} verdicts differ." in text
+
+
+def test_the_page_of_a_run_beside_another(tmp_path):
+    text = page_beside(GOWALLA, GOWALLA.with_name("backbones"), tmp_path)
+    assert "6 changed, 6 of these with other settings" in text
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
