@@ -5,7 +5,8 @@ import json
 import pytest
 
 from recloss.analysis.vectors import read_vectors
-from recloss.experiment.restore import FILES, published_rows, restore
+from recloss.experiment.finished import FILES
+from recloss.experiment.restore import published_rows, restore
 from recloss.files import ReclossError
 
 WANTED = {"settings": {"dim": 4, "prior": {"rule": "more", "k": 1}}, "data_hash": "d"}

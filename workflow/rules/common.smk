@@ -104,15 +104,16 @@ STUDIES = {study.path: study for study in runs.studies(config)}
 RUNS = {run.path: run for run in runs.every_run(config)}
 CONTROLS = {run.path: run for run in runs.control_runs(config)}
 BOUNDED = runs.bounded_runs(config)
+WANTED = finished.wanted(config)
 EXPERIMENTS = runs.experiments(config)
 N_ASKED = len(EXPERIMENTS)
 if FINISHED:
     here = Path("results", config["run"])
-    done = finished.finished(finished.wanted(config), here)
+    done = finished.finished(WANTED, here)
     EXPERIMENTS = runs.experiments(config, done)
     if not EXPERIMENTS:
         sys.exit(f"error: {here}: nothing has finished; call again later")
-    CERTIFIED = [path.parent.name for path in here.glob("data/*/certificates.csv")]
+    CERTIFIED = [d["name"] for d in config["datasets"] if f"data/{d['name']}" in done]
     places = published_folders(config["run"])
     BOUNDED = [
         run
@@ -297,6 +298,12 @@ def certified_models(wildcards):
     )
 
 
+def certificates_wanted(wildcards):
+    """What the certificates of a data set are, by their folder."""
+    folder = f"data/{wildcards.dataset}"
+    return {folder: WANTED[folder]}
+
+
 def judged_runs(wildcards):
     """Metrics of the runs of the main table on a data set, first backbone and seed."""
     return [
@@ -381,6 +388,7 @@ def debiasing_rows():
         certified = [name for name in certified if name in CERTIFIED]
     return [
         *data_files("certificates.csv", certified),
+        *data_files("certificates.json", certified),
         *data_files("truth.csv", runs.truth_names(config)),
     ]
 

@@ -3,7 +3,7 @@
 REQUIRED INPUTS: <results>/data/{dataset}/{protocol}/split.npz and split.json; for the truth, the items
 shown at random and the bounds the runs of the main table.
 OUTPUTS: <results>/{stage}/{dataset}/linear/{model}/{variant}/seed{seed}/metrics.json, history.csv and
-per_user.npz; <results>/data/{dataset}/certificates.csv, truth.csv, shown.csv and bounds.csv.
+per_user.npz; <results>/data/{dataset}/certificates.csv and .json, truth.csv, shown.csv and bounds.csv.
 """
 
 
@@ -65,6 +65,26 @@ rule certify:
     shell:
         "recloss certify --data {input.arrays} --manifest {input.manifest}"
         " --out {output} --threads {threads} {params.models} {params.flags} > {log} 2>&1"
+
+
+rule certified:
+    """Note what certificates were computed with: by that an experiment knows its own."""
+    input:
+        rules.certify.output,
+        split_manifest,
+    output:
+        "<results>/data/{dataset}/certificates.json",
+    log:
+        "<logs>/certified/{dataset}.log",
+    wildcard_constraints:
+        dataset=one_of([] if FINISHED else dataset_names()),
+    localrule: True
+    conda:
+        "../../envs/recloss.yaml"
+    params:
+        wanted=certificates_wanted,
+    script:
+        "../scripts/certified.py"
 
 
 rule truth:

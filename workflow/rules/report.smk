@@ -81,7 +81,7 @@ rule publish:
 
 
 rule restore:
-    """Take the published runs and studies of this experiment that are still its own, to go on."""
+    """Take the published runs, studies and certificates that are still this experiment's, to go on."""
     input:
         split_manifests(*split_protocols()),
     log:
@@ -91,7 +91,7 @@ rule restore:
         "../../envs/recloss.yaml"
     params:
         published=published_folder(config["run"]),
-        runs=finished.wanted(config),
+        runs=WANTED,
     script:
         "../scripts/restore.py"
 

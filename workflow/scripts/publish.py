@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from recloss.experiment.restore import FILES, STUDY
+from recloss.experiment.finished import FILES, STUDY
 from recloss.files import log_to
 
 log_to(snakemake.log[0])

@@ -8,17 +8,33 @@ from typing import Any
 from recloss.experiment.code import code_hash
 from recloss.experiment.runs import (
     bounded_runs,
+    certifies,
     control_runs,
     every_run,
     first_runs,
     grid_runs,
+    settings_for,
     studies,
 )
 from recloss.experiment.schema import CONTROL, LINEAR
 
+# What is published of a run: its vectors are too large to commit. The last file is its record, and
+# says that the others are there.
+FILES = ("history.csv", "per_user.npz", "metrics.json")
+STUDY = ("trials.csv", "study.json")  # of a tuning
+CERTIFICATES = ("certificates.csv", "certificates.json")  # of the linear models on a data set
+
+
+def files_of(path: str) -> tuple[str, ...]:
+    """Return the files of a run, of a study (tune/...), or of certificates (data/DATASET)."""
+    return {"tune": STUDY, "data": CERTIFICATES}.get(path.split("/")[0], FILES)
+
 
 def wanted(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what each run and study of a configuration is: data set, protocol, settings, code."""
+    """Return what each run and study of a configuration is, and the certificates of a data set.
+
+    By its path: data set, protocol, settings, code.
+    """
     hashes = {name: code_hash(f"recloss.cli.{name}") for name in ("train", LINEAR, CONTROL, "tune")}
     found = {
         study.path: {
@@ -31,6 +47,14 @@ def wanted(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
         }
         for study in studies(config)
     }
+    for dataset in (entry["name"] for entry in config["datasets"] if certifies(config)):
+        models = {model: settings_for(config, dataset, model) for model in config["linear"]}
+        found[f"data/{dataset}"] = {
+            "dataset": dataset,
+            "protocol": config["protocol"],
+            "settings": models | config["debiasing"],
+            "code_hash": code_hash("recloss.cli.certify"),
+        }
     return found | {
         run.path: {
             "dataset": run.dataset,
@@ -61,18 +85,18 @@ def with_data(runs: Mapping[str, dict[str, Any]], results: Path) -> dict[str, di
 
 
 def is_wanted(record: Path, wanted: dict[str, Any]) -> bool:
-    """Tell whether a run or study is the one wanted, from its metrics.json or study.json."""
+    """Tell whether a run, study or certificates are those wanted, from their record."""
     found = json.loads(record.read_text("utf-8"))
     return all(found.get(key) == json.loads(json.dumps(value)) for key, value in wanted.items())
 
 
 def finished(runs: Mapping[str, dict[str, Any]], results: Path) -> set[str]:
-    """Return the paths of the runs that are there with the settings, data and code wanted.
+    """Return the paths of what is there with the settings, data and code wanted.
 
     runs, results: as of `with_data`.
     """
     records = {
-        path: (results / path / "metrics.json", run)
+        path: (results / path / files_of(path)[-1], run)
         for path, run in with_data(runs, results).items()
     }
     return {path for path, pair in records.items() if pair[0].exists() and is_wanted(*pair)}

@@ -1,4 +1,4 @@
-"""The runs and studies of a published experiment, taken up again as those of another."""
+"""What was published of an experiment, taken up again as that of another."""
 
 import functools
 import json
@@ -6,12 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from recloss.experiment.finished import is_wanted
+from recloss.experiment.finished import files_of, is_wanted
 from recloss.files import csv_rows
 
-# What is published of a run: its vectors are too large to commit.
-FILES = ("history.csv", "per_user.npz", "metrics.json")  # the last says that the others are there
-STUDY = ("trials.csv", "study.json")  # of a tuning
 _rows = functools.cache(csv_rows)  # of a table, which every run asks for
 
 
@@ -20,17 +17,17 @@ def restore(
     results: Path,
     runs: dict[str, dict[str, Any]],
 ) -> tuple[list[str], list[str]]:
-    """Copy the runs and studies that an experiment asks for and that were published just so.
+    """Copy what an experiment asks for and what was published just so.
 
-    published: folder with runs/PATH/metrics.json and its neighbours, of a study runs/tune/PATH;
-    results: results/<run>; runs: {PATH: {"settings", "data_hash", "code_hash"}}, of a study more.
-    What is there already stays. Returns the paths copied and those that differ from the published
-    run of their name, not copied.
+    published: folder with runs/PATH/metrics.json and its neighbours, of a study runs/tune/PATH, of
+    certificates data/DATASET; results: results/<run>; runs: {PATH: {"settings", "data_hash",
+    "code_hash"}}, of a study more. What is there already stays. Returns the paths copied and those
+    that differ from the published one of their name, not copied.
     """
     copied, other = [], []
     for path, wanted in runs.items():
-        source, target = published / "runs" / path, results / path
-        files = STUDY if path.startswith("tune/") else FILES
+        files, target = files_of(path), results / path
+        source = published / path if path.startswith("data/") else published / "runs" / path
         if (target / files[-1]).exists() or not (source / files[-1]).exists():
             continue
         if not is_wanted(source / files[-1], wanted):
