@@ -3,7 +3,7 @@
 import pytest
 
 from recloss.experiment import config as configuration
-from recloss.experiment.finished import finished, so_far, wanted
+from recloss.experiment.finished import files_of, finished, so_far, wanted
 from recloss.experiment.runs import experiments
 from recloss.files import write_json
 
@@ -73,14 +73,29 @@ def test_what_has_no_model_yet_is_left_out(asked):
     assert experiments(asked, set()) == {}
 
 
+@pytest.mark.parametrize("path", ["train/a/mf/mine/base/seed0", "data/a"])
 @pytest.mark.parametrize("key", ["settings", "code_hash", "data_hash"])
-def test_a_run_has_finished_if_it_is_the_one_that_is_wanted(asked, tmp_path, key):
+def test_what_has_finished_is_what_is_wanted(asked, tmp_path, path, key):
     runs = wanted(asked)
-    path = "train/a/mf/mine/base/seed0"
+    *others, name = files_of(path)
     record = {name: runs[path][name] for name in ("settings", "code_hash")} | {"data_hash": "d"}
-    write_json(tmp_path / path / "metrics.json", record)
+    write_json(tmp_path / path / name, record)
+    for other in others:
+        (tmp_path / path / other).touch()
     assert finished(runs, tmp_path) == set()  # of which data is not known
     write_json(tmp_path / "data/a/published/split.json", {"data_hash": "d"})
     assert finished(runs, tmp_path) == {path}
-    write_json(tmp_path / path / "metrics.json", record | {key: "another"})
+    write_json(tmp_path / path / name, record | {key: "another"})
     assert finished(runs, tmp_path) == set()
+    write_json(tmp_path / path / name, record)
+    (tmp_path / path / others[0]).unlink()
+    assert finished(runs, tmp_path) == set()
+
+
+def test_certificates_are_wanted_of_linear_models_and_their_settings(asked):
+    data = {path for path in wanted(asked) if path.startswith("data/")}
+    assert data == {"data/a", "data/b"}
+    settings = wanted(asked)["data/a"]["settings"]
+    assert settings == {"ease": {"reg": settings["ease"]["reg"]}} | asked["debiasing"]
+    without = wanted(asked | {"linear": []})
+    assert not {path for path in without if path.startswith("data/")}

@@ -45,6 +45,18 @@ def test_studies_are_taken_as_runs_are(published, tmp_path):
     assert (results / "tune/a/trials.csv").read_text() == "trial"
 
 
+def test_certificates_are_taken_as_runs_are(published, tmp_path):
+    folder, results = published / "data" / "a", tmp_path / "results"
+    folder.mkdir(parents=True)
+    (folder / "certificates.csv").write_text("rows")
+    assert restore(published, results, {"data/a": WANTED}) == ([], [])  # of what is not known
+    (folder / "certificates.json").write_text(json.dumps(WANTED))
+    other = WANTED | {"code_hash": "another"}
+    assert restore(published, results, {"data/a": other}) == ([], ["data/a"])
+    assert restore(published, results, {"data/a": WANTED}) == (["data/a"], [])
+    assert (results / "data/a/certificates.csv").read_text() == "rows"
+
+
 @pytest.mark.parametrize("key", ["settings", "data_hash", "code_hash"])
 def test_a_run_that_is_another_is_left(published, tmp_path, key):
     wanted = {"a": WANTED | {key: "another"}, "b": WANTED}

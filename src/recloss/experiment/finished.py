@@ -95,11 +95,12 @@ def finished(runs: Mapping[str, dict[str, Any]], results: Path) -> set[str]:
 
     runs, results: as of `with_data`.
     """
-    records = {
-        path: (results / path / files_of(path)[-1], run)
-        for path, run in with_data(runs, results).items()
-    }
-    return {path for path, pair in records.items() if pair[0].exists() and is_wanted(*pair)}
+    found = set()
+    for path, run in with_data(runs, results).items():
+        files = [results / path / name for name in files_of(path)]
+        if all(file.exists() for file in files) and is_wanted(files[-1], run):
+            found.add(path)
+    return found
 
 
 def so_far(
