@@ -69,6 +69,25 @@ def test_each_half_step_is_the_exact_minimum(train, monkeypatch, blocks):
     assert value == pytest.approx(expected, rel=1e-12)
 
 
+def solved(problem, items, threads):
+    """Return the users' factors, solved by so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return ials.Solver(problem).solve_users(items)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dim", [ials.LU_DIM, ials.LU_DIM + 32])
+def test_several_threads_solve_large_systems_as_one_does(train, dim):
+    problem, items = varied(train, torch.float32), ials.initial(train, dim, 1.0, 0).items
+    double = (value.double() if torch.is_tensor(value) else value for value in problem)
+    exact = solved(ials.Problem(*double), items.double(), 1)
+    for threads in (1, 2):
+        assert (solved(problem, items, threads) - exact).norm() < 1e-4 * exact.norm()
+
+
 def test_the_objective_never_increases(train):
     problem = ials.ials_problem(train, 0.1, 0.01, 1.0)
     values = []

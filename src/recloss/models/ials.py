@@ -17,6 +17,10 @@ from recloss.data.interactions import Interactions, interaction_matrix
 from recloss.files import ReclossError
 from recloss.models.sizes import SYSTEM_VALUES
 
+# To this size PyTorch's batched LU is the faster on the CPU. From 150 on, with several threads, it
+# returns wrong solutions, silently or as of singular systems (pytorch/pytorch issue 142815).
+LU_DIM = 128
+
 
 class Problem(NamedTuple):
     """What a weighted iALS minimises.
@@ -161,10 +165,10 @@ class Solver:
             system += base + penalty[here, None, None] * eye
             right = (confidence * target)[here, None] * aimed[partners].sum(1)
             try:
-                if system.device.type == "cuda":
+                if system.device.type == "cuda" or dim > LU_DIM:
                     factor = torch.linalg.cholesky(system)
                     out[here] = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
-                else:  # PyTorch's batched LU takes half the time of its Cholesky on the CPU
+                else:
                     out[here] = torch.linalg.solve(system, right)
             except torch.linalg.LinAlgError:
                 raise ReclossError("iALS: no unique solution; raise reg or alpha0") from None
