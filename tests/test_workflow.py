@@ -437,6 +437,7 @@ def test_published_runs_are_taken_up_where_they_are_the_same(tiny, tmp_path):
     printed = snakemake(other, *call, "--", "restore")
     said = "18 of 20 runs, 0 of 2 studies, 1 of 1 certificates taken from results/published/tiny"
     assert f"{said}; 2 of other settings" in printed, printed
+    assert "Plan of" not in printed  # which measures this machine for a minute
     left = jobs(snakemake(other, "-n", *call))
     assert left["train"] == 2
     assert not {"linear", "control", "certify"} & set(left)

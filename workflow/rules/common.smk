@@ -516,7 +516,7 @@ def start():
         return
     if not (rendered or named("plan", "bench")):
         claim_folders()
-    if rendered or named("bench", "publish"):
+    if rendered or named("bench", "publish", "restore"):
         return
     # As Snakemake sets them for a job.
     libraries = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
@@ -537,7 +537,7 @@ def elsewhere():
     chosen = ("--executor", "-e", "--profile", "--workflow-profile")
     words = {word.split("=")[0] for word in sys.argv}
     here = words.isdisjoint(chosen) and "SNAKEMAKE_PROFILE" not in os.environ
-    return not here or named("data", "restore")
+    return not here or named("data")
 
 
 def asked_of():
