@@ -4,6 +4,7 @@ import json
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from conftest import backend, interactions
 
 from recloss import train
 from recloss.checkpoint import Stopped
+from recloss.cli.training import speaker
 from recloss.data.split import split, write
 from recloss.engine.device import pick_device
 from recloss.engine.ranking import Ranking, dot_scores, means
@@ -520,3 +522,11 @@ def test_a_wrong_command_line_is_one_clear_line(small_split, tmp_path, flags, me
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_line_of_progress_is_one_write(monkeypatch):
+    writes = []
+    stream = SimpleNamespace(write=writes.append, flush=lambda: None)
+    monkeypatch.setattr("sys.stderr", stream)
+    speaker("run")("epoch 1")
+    assert writes == ["[run] epoch 1\n"]

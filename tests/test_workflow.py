@@ -337,7 +337,7 @@ def test_the_papers_jobs_are_counted_exactly():
     once = {"configuration", "aggregate", "models", "claims", "summaries"}
     once |= {"results_notebook", "report", "all"}
     expected = dict.fromkeys(once, 1)
-    expected |= dict.fromkeys(["prepare", "certify", "bounds"], datasets)
+    expected |= dict.fromkeys(["prepare", "certify", "certified", "bounds"], datasets)
     expected["fetch"] = 2 * datasets  # a job per file
     expected |= {"split": datasets + 1, "control": 2 * datasets}
     expected |= {"train": trained, "linear": linear}

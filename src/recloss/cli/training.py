@@ -35,7 +35,9 @@ def speaker(label: str) -> Callable[[str], None]:
 
     def say(line: str) -> None:
         with contextlib.suppress(OSError):  # who reads it may be gone, by the signal that ends this
-            print(f"[{label}] {line}", file=sys.stderr, flush=True)
+            # One write, even under PYTHONUNBUFFERED: runs side by side share a file of progress.
+            sys.stderr.write(f"[{label}] {line}\n")
+            sys.stderr.flush()
 
     return say
 
