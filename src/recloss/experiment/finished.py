@@ -35,7 +35,8 @@ def wanted(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
     By its path: data set, protocol, settings, code.
     """
-    hashes = {name: code_hash(f"recloss.cli.{name}") for name in ("train", LINEAR, CONTROL, "tune")}
+    commands = ("train", LINEAR, CONTROL, "tune", "certify")
+    hashes = {name: code_hash(f"recloss.cli.{name}") for name in commands}
     found = {
         study.path: {
             "dataset": study.dataset,
@@ -47,13 +48,14 @@ def wanted(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
         }
         for study in studies(config)
     }
-    for dataset in (entry["name"] for entry in config["datasets"] if certifies(config)):
+    for entry in config["datasets"] if certifies(config) else []:
+        dataset = entry["name"]
         models = {model: settings_for(config, dataset, model) for model in config["linear"]}
         found[f"data/{dataset}"] = {
             "dataset": dataset,
             "protocol": config["protocol"],
             "settings": models | config["debiasing"],
-            "code_hash": code_hash("recloss.cli.certify"),
+            "code_hash": hashes["certify"],
         }
     return found | {
         run.path: {
