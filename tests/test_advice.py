@@ -36,8 +36,9 @@ def test_a_clear_winner_is_sure(experiment):
     assert row["p_value"] == pytest.approx(2 * 2 / 2001)  # smallest possible, of two comparisons
     assert (row["n_seeds"], row["n_users"], row["as_good"]) == (3, 300, "")
     assert row["sentence"] == (
-        f"best is MINE+: Recall@20 {row['value']:.4f}, +3.1% over EASE (95 % interval +3.0% to "
-        "+3.2%, p 0.002, 3 seeds, 300 users), +230% over ranking by popularity; sure, of 3 models."
+        f"best is MINE+ with temperature t 0.1, λ 1.1: Recall@20 {row['value']:.4f}, +3.1% over "
+        "EASE (95 % interval +3.0% to +3.2%, p 0.002, 3 seeds, 300 users), +230% over ranking "
+        "by popularity; sure, of 3 models."
     )
 
 
@@ -129,9 +130,11 @@ def test_the_settings_are_the_models_own_and_the_tuned(tmp_path):
     config = Experiment(tmp_path, **changes).config
     found = advice.settings_of(config, "one", "mine_plus", "mf").split(", ")
     assert sorted(found) == ["L2 1e-09", "temperature t 0.2", "λ 1.1"]
-    assert advice.settings_of(config, "one", "mine_plus", "lightgcn") == "temperature t 0.2"
-    assert advice.settings_of(config, "one", "ials", "linear") == "dimension D 64"
-    assert advice.settings_of(config, "one", "bpr", "mf") == ""
+    found = advice.settings_of(config, "one", "mine_plus", "lightgcn").split(", ")
+    assert sorted(found) == ["layers 3", "temperature t 0.2", "λ 1.1"]
+    assert "dimension D 64" in advice.settings_of(config, "one", "ials", "linear").split(", ")
+    assert advice.settings_of(config, "one", "ease", "linear").endswith(" 200")
+    assert advice.settings_of(config, "one", "bpr", "mf") == "temperature t 0.1"
 
 
 def test_the_advice_is_shown_with_names_and_percent(experiment):

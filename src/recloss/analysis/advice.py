@@ -20,7 +20,6 @@ from recloss.experiment.runs import settings_for
 from recloss.experiment.schema import (
     LINEAR,
     backbone_schema,
-    default_settings,
     label_of,
     linear_schema,
     loss_schema,
@@ -93,18 +92,17 @@ def _row(
 def settings_of(config: dict[str, Any], dataset: str, loss: str, backbone: str) -> str:
     """Return the settings of a model that its user must know, as text.
 
-    Those that were tuned, and those that the loss, backbone or linear model has of its own and that
-    are not the schema's defaults. What all losses share stands in the configuration.
+    Those that the loss, backbone or linear model has of its own, and those that were tuned. What
+    all losses share stands in the configuration.
     """
     found = settings_for(config, dataset, loss, backbone)
     if backbone == LINEAR:
         own = linear_schema()[loss]["properties"]
     else:
         own = loss_schema(loss) | backbone_schema(backbone)
-    defaults = default_settings(loss, backbone)
     tuned = config["tuned"]["datasets"].get(dataset, {}).get(loss, {}).get("settings", {})
     tuned = tuned if backbone in (LINEAR, config["backbones"][0]) else {}
-    told = (key for key in found if key in tuned or (key in own and found[key] != defaults[key]))
+    told = (key for key in found if key in tuned or key in own)
     return ", ".join(f"{header(key)} {value_text(found[key])}" for key in told)
 
 
