@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from test_own import table
 
 from recloss.experiment import config, plan
+from recloss.experiment.runs import every_run
 from recloss.experiment.schema import model_schema
 from recloss.files import ReclossError
 
@@ -84,12 +85,17 @@ def test_another_machine_may_hold_what_this_one_cannot(tmp_path):
     assert "at most" in text and "ease on tiny" not in text  # what fits is measured
 
 
-def test_the_plan_of_one_data_set_says_nothing_of_another(tmp_path):
+def test_the_plan_refuses_nothing_for_another_data_set_or_for_what_is_done(tmp_path):
     wide = {"name": "wide", "simulate": {"users": 10, "items": 10**6}}
     full = config.load(TINY | QUIET | {"datasets": [*TINY["datasets"], wide]})
     assert "ease on wide needs" in failure(plan.describe, full, tmp_path)
     assert "wide" not in (text := plan.describe(full, tmp_path, only=["tiny"]))
     assert "tiny: " in text
+    for run in every_run(full):
+        if run.dataset == "wide":
+            (tmp_path / run.path).mkdir(parents=True)
+            (tmp_path / run.path / "metrics.json").touch()
+    assert "wide: 11 training runs, 11 done" in plan.describe(full, tmp_path)
 
 
 EXTREME = st.sampled_from([0, 1, 2, 7, 1000, 10**7, 10**12, 2**63, 0.5, 1e-300, 1e300])

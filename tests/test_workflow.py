@@ -371,7 +371,8 @@ def test_a_heldout_run_stands_beside_published_ones(tiny):
 
 def test_a_published_run_is_rendered_without_training(tiny, tmp_path):
     folder = shutil.copytree(tiny[0], tmp_path / "clone", symlinks=True)
-    snakemake(folder, "--configfile", TINY, "--", "publish")
+    printed = snakemake(folder, "--configfile", TINY, "--", "publish")
+    assert "tiny: 18 training runs, 18 done" in printed and "runs to train" not in printed
     other = clone(tmp_path / "other")
     shutil.copytree(folder / "results/published", other / "results/published")
     target = "published_report"

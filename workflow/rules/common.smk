@@ -516,7 +516,7 @@ def start():
         return
     if not (rendered or named("plan", "bench")):
         claim_folders()
-    if rendered or named("bench", "publish", "restore"):
+    if rendered or named("bench", "restore"):
         return
     # As Snakemake sets them for a job.
     libraries = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")

@@ -186,10 +186,10 @@ def describe(
     runs = [run for run in every_run(config) if run.dataset in counts]
     # Another machine may have what this one has not.
     device = pick_device(config["device"] if here or config["device"] == "cpu" else "auto")
-    largest = [*runs, *(study.largest for study in tried)]
-    check(datasets, counts, largest, device, here)
     pending = [r for r in runs if not (results / r.path / "metrics.json").exists()]
     untried = [s for s in tried if not (results / s.path / "study.json").exists()]
+    largest = [*pending, *(study.largest for study in untried)]
+    check(datasets, counts, largest, device, here)
     lines = [f"Plan of {config['run']!r} (protocol {config['protocol']}):"]
     total = Counter(run.dataset for run in runs)
     waiting = Counter(run.dataset for run in pending)
@@ -200,17 +200,18 @@ def describe(
             f"  {name}: {total[name]} training runs{before}, {total[name] - waiting[name]} done; "
             f"{count['n_users']:,} users, {count['n_items']:,} items, {count['n_train']:,} pairs"
         )
-    disk = sum(
-        28 * (c["n_users"] + c["n_items"]) * 64 * (waiting[name] > 0)  # one checkpoint at a time
-        + (4 * (c["n_users"] + c["n_items"]) * 64 + 12 * c["n_users"]) * total[name]
-        + 24 * c["n_train"]
-        for name, c in counts.items()
-    )
-    memory = max((needed(counts[run.dataset], run) for run in largest), default=0)
-    lines.append(
-        f"  disk about {max(disk / 1e9, 0.1):.1f} GB, memory up to {memory / 1e3:.1f} GB a run"
-    )
-    if pending or untried:
+    if largest:
+        disk = sum(
+            # One checkpoint at a time.
+            28 * (c["n_users"] + c["n_items"]) * 64 * (waiting[name] > 0)
+            + (4 * (c["n_users"] + c["n_items"]) * 64 + 12 * c["n_users"]) * total[name]
+            + 24 * c["n_train"]
+            for name, c in counts.items()
+        )
+        memory = max(needed(counts[run.dataset], run) for run in largest)
+        lines.append(
+            f"  disk about {max(disk / 1e9, 0.1):.1f} GB, memory up to {memory / 1e3:.1f} GB a run"
+        )
         lines += _time_lines(config, counts, pending, untried, device)
     return "\n".join(lines)
 
