@@ -36,8 +36,7 @@ from recloss.data.simulate import simulate
 from recloss.data.split import PROTOCOLS, split, write
 from recloss.engine.ranking import METRICS, means
 from recloss.experiment import config as configuration
-from recloss.experiment import record
-from recloss.experiment.code import code_hash
+from recloss.experiment import finished, record
 from recloss.experiment.runs import Run, certifies, control_runs, every_run, first_backbone_runs
 from recloss.experiment.schema import CONTROL, LINEAR, default_settings, simulation_defaults
 
@@ -127,11 +126,11 @@ def write_run(out: Path, run: Run, manifest: dict[str, Any], parts: Split, vecto
     values = user_values(run, counts[users])
     history = history_of(run, means(values))
     best = max(history, key=lambda row: row["recall@20"])["epoch"]
-    command = run.backbone if run.backbone in (LINEAR, CONTROL) else "train"
+    code = finished.code_of(run.backbone, run.loss)
     what = (run.backbone, run.loss, run.variant, run.seed, run.settings)
     chance = seeds.generator(0, f"cost {run.path}")
     metrics = record.metrics_of(
-        record.identity(manifest, *what, code_hash(f"recloss.cli.{command}")),
+        record.identity(manifest, *what, code),
         values,
         {"coverage@20": chance.random(), "gini@20": chance.random(), "popularity@20": 50.0},
         "cpu",

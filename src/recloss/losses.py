@@ -199,21 +199,18 @@ def debiased_ccl(
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
-    loss.__name__: loss
-    for loss in (
-        bpr,
-        softmax,
-        infonce,
-        infonce_plus,
-        dcl,
-        mine,
-        mine_plus,
-        debiased_infonce,
-        mse,
-        debiased_mse,
-        ccl,
-        debiased_ccl,
-    )
+    "bpr": bpr,
+    "softmax": softmax,
+    "infonce": infonce,
+    "infonce_plus": infonce_plus,
+    "dcl": dcl,
+    "mine": mine,
+    "mine_plus": mine_plus,
+    "debiased_infonce": debiased_infonce,
+    "mse": mse,
+    "debiased_mse": debiased_mse,
+    "ccl": ccl,
+    "debiased_ccl": debiased_ccl,
 }
 
 # The score at which a negative costs nothing, where that is not minus infinity.

@@ -31,7 +31,7 @@ rule linear:
         # A resource, not a parameter: what was trained on another device stays.
         device=config["device"],
     params:
-        code=code_hash("recloss.cli.linear"),
+        code=lambda wildcards: finished.code_of(schema.LINEAR, wildcards.linear),
         flags=setting_flags,
         progress=progress_log(),
     shell:

@@ -38,7 +38,7 @@ rule train:
         device=config["device"],
         checkpoint="removed",
     params:
-        code=code_hash("recloss.cli.train"),
+        code=lambda wildcards: finished.code_of(wildcards.backbone, wildcards.loss),
         flags=setting_flags,
         progress=progress_log(),
         truth=truth_flag,

@@ -32,7 +32,9 @@ rule study:
         # A resource, not a parameter: what was tried on another device stays.
         device=config["device"],
     params:
-        code=code_hash("recloss.cli.tune"),
+        code=lambda wildcards: code_hash(
+            "recloss.cli.tune", (wildcards.backbone, wildcards.model)
+        ),
         study=study_flags,
         progress=progress_log(),
         truth=truth_flag,

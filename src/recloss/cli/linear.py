@@ -41,7 +41,13 @@ def run(arguments: argparse.Namespace) -> None:
         trained = time.monotonic()
         users, values, recommended, history = linear.evaluate(fitted, split, device)
     identity = record.identity(
-        manifest, LINEAR, a.model, a.variant, a.seed, settings, code_hash(__name__)
+        manifest,
+        LINEAR,
+        a.model,
+        a.variant,
+        a.seed,
+        settings,
+        code_hash(__name__, (LINEAR, a.model)),
     )
     metrics = record.metrics_of(
         identity,

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.variant,
         arguments.seed,
         settings,
-        code_hash(__name__),
+        code_hash(__name__, (arguments.backbone, arguments.loss)),
     )
     with shortage.said(manifest, arguments.loss, settings, device.type, arguments.backbone):
         trainer = Trainer(

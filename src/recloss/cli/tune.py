@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         train["truth"] = a.truth and read_truth(a.truth, manifest["n_items"]).mean(1)
     steps = math.ceil(manifest["n_train"] / a.batch_size) * a.epochs if a.epochs else math.inf
     budget = study.Budget(a.trials, steps, a.min_epochs, a.reduction_factor)
-    code = code_hash(__name__)
+    code = code_hash(__name__, (a.backbone, a.model))
     identity = record.identity(manifest, a.backbone, a.model, "tune", a.seed, settings, code)
     # The budget is not in it: a larger one goes on with the trials of a smaller.
     halving = [a.min_epochs, a.reduction_factor]

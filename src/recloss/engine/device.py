@@ -7,6 +7,7 @@ import sys
 import warnings
 from types import ModuleType
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -77,6 +78,13 @@ def pick_device(name: str) -> torch.device:
     if not available.get(name, True):
         raise ReclossError(f"device {name} is not available here; use device auto or cpu")
     return torch.device(name)
+
+
+def available_memory(device: torch.device) -> float:
+    """Return the bytes free on a device: of the GPU, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -112,8 +112,12 @@ def _layers(
     columns: Tensor | None = None,
 ) -> Tensor:
     """Apply the operator; `rows` limit the last product, `columns` the first."""
-    kernels, x = kernels_for(x), x.contiguous()
-    total = x
+    # Here, so that only a run that propagates has them among its sources.
+    if x.device.type == "cpu":
+        from recloss.engine.kernels import cpu_propagation as kernels
+    else:
+        from recloss.engine.kernels import cuda_propagation as kernels
+    total = x = x.contiguous()
     for layer in range(layers):
         last = layer == layers - 1
         total = kernels.propagate(

@@ -1,5 +1,6 @@
 """What of an experiment has finished: runs that are there, and what can be shown of them."""
 
+import functools
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -30,19 +31,24 @@ def files_of(path: str) -> tuple[str, ...]:
     return {"tune": STUDY, "data": CERTIFICATES}.get(path.split("/")[0], FILES)
 
 
+@functools.cache
+def code_of(backbone: str, model: str) -> str:
+    """Return the hash of the code of a loss on a backbone, of a linear model, or of a control."""
+    command = backbone if backbone in (LINEAR, CONTROL) else "train"
+    return code_hash(f"recloss.cli.{command}", (backbone, model))
+
+
 def wanted(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return what each run and study of a configuration is, and the certificates of a data set.
 
     By its path: data set, protocol, settings, code.
     """
-    commands = ("train", LINEAR, CONTROL, "tune", "certify")
-    hashes = {name: code_hash(f"recloss.cli.{name}") for name in commands}
     found = {
         study.path: {
             "dataset": study.dataset,
             "protocol": "heldout",
             "settings": study.settings,
-            "code_hash": hashes["tune"],
+            "code_hash": code_hash("recloss.cli.tune", (study.backbone, study.model)),
             "over": study.over,
             "asked": study.asked,
         }
@@ -55,14 +61,14 @@ def wanted(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "dataset": dataset,
             "protocol": config["protocol"],
             "settings": models | config["debiasing"],
-            "code_hash": hashes["certify"],
+            "code_hash": code_hash("recloss.cli.certify"),
         }
     return found | {
         run.path: {
             "dataset": run.dataset,
             "protocol": "heldout" if run.stage == "heldout" else config["protocol"],
             "settings": run.settings,
-            "code_hash": hashes.get(run.backbone, hashes["train"]),
+            "code_hash": code_of(run.backbone, run.loss),
         }
         for run in [*control_runs(config), *every_run(config)]
     }

@@ -13,10 +13,9 @@ from recloss.data.files import files_of
 from recloss.data.prepare import Prepared, of_entry
 from recloss.data.story import story
 from recloss.data.tables import Layout, is_table, layout_of, read_table
-from recloss.engine.device import pick_device
+from recloss.engine.device import available_memory, pick_device
 from recloss.experiment import config
 from recloss.files import ReclossError
-from recloss.models.ease import available_memory
 from recloss.models.sizes import ease_memory
 
 HEAD = """\

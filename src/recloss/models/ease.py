@@ -3,25 +3,18 @@
 import dataclasses
 
 import numpy as np
-import psutil
 import torch
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from recloss.data.interactions import Interactions, interaction_matrix
+from recloss.engine.device import available_memory
 from recloss.engine.ranking import ScoreBlock
 from recloss.files import ReclossError
 from recloss.models.sizes import ease_memory
 
 BLOCK_VALUES = 2**24  # of the Gram matrix that are made at a time
-
-
-def available_memory(device: torch.device) -> float:
-    """Return the bytes free on a device: of the GPU, or of the machine."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
 
 
 def gram(train: Interactions, device: torch.device | str = "cpu") -> Tensor:

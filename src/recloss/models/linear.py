@@ -8,18 +8,20 @@ import numpy as np
 import torch
 
 from recloss.data.interactions import Split
-from recloss.engine.device import pick_device
+from recloss.engine.device import available_memory, pick_device
 from recloss.engine.ranking import ScoreBlock, dot_scores, means, on_test, on_validation
-from recloss.models.ease import available_memory, ease, gram
-from recloss.models.ials import Factors, initial, plain_ials
+from recloss.models.ease import ease, gram
+from recloss.models.ials import initial, plain_ials
 from recloss.models.sizes import ease_memory
+
+Say = Callable[[str], None]
 
 
 class Fitted(NamedTuple):
     """A fitted model: its scores, its factors if it has such, a row of history an iteration."""
 
     scores: ScoreBlock
-    factors: Factors | None
+    factors: tuple[torch.Tensor, torch.Tensor] | None
     history: list[dict[str, Any]]
 
 
@@ -37,15 +39,25 @@ def fit(
     settings: dict[str, Any],
     seed: int,
     device: torch.device,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Fitted:
     """Return `ials` or `ease` fitted to the train pairs, with all settings of its schema."""
-    train, started = split.train, time.monotonic()
-    if model == "ease":
-        scores = ease(gram(train, device), settings["reg"]).scores(train)
-        seconds = time.monotonic() - started
-        return Fitted(scores, None, [{"epoch": 1, "train_loss": "", "seconds": seconds}])
-    history: list[dict[str, Any]] = []
+    return MODELS[model](split, settings, seed, device, say)
+
+
+def _ease(
+    split: Split, settings: dict[str, Any], _seed: int, device: torch.device, _: Say
+) -> Fitted:
+    started = time.monotonic()
+    scores = ease(gram(split.train, device), settings["reg"]).scores(split.train)
+    seconds = time.monotonic() - started
+    return Fitted(scores, None, [{"epoch": 1, "train_loss": "", "seconds": seconds}])
+
+
+def _ials(
+    split: Split, settings: dict[str, Any], seed: int, device: torch.device, say: Say
+) -> Fitted:
+    started, history = time.monotonic(), []
 
     def log(iteration: int, objective: float) -> None:
         seconds = time.monotonic() - started
@@ -53,9 +65,12 @@ def fit(
         say(f"iteration {iteration} objective {objective:.6g}")
 
     problem = (settings["alpha0"], settings["reg"], settings["nu"])
-    start = initial(train, settings["dim"], settings["init_std"], seed, device)
-    factors = plain_ials(train, *problem, start, settings["iterations"], log)
+    start = initial(split.train, settings["dim"], settings["init_std"], seed, device)
+    factors = plain_ials(split.train, *problem, start, settings["iterations"], log)
     return Fitted(dot_scores(*factors, cosine=False), factors, history)
+
+
+MODELS = {"ials": _ials, "ease": _ease}
 
 
 def evaluate(

@@ -17,7 +17,7 @@ from recloss.analysis.results import Results
 from recloss.analysis.summaries import budget, obeyed, part_of
 from recloss.experiment import published, record
 from recloss.experiment.runs import control_runs, every_run, settings_for
-from recloss.experiment.schema import CONTROL, LINEAR, label_of, settings_schema
+from recloss.experiment.schema import LINEAR, label_of, settings_schema
 from recloss.report import debiasing as checks
 from recloss.report import tables
 from recloss.report.board import answer, board
@@ -178,7 +178,6 @@ def provenance(report: Report) -> Data:
     versions = [name for name in metrics if name.startswith("versions.")]
     text = {name.removeprefix("versions."): _unique(metrics, name) for name in versions}
     seconds = (metrics["train_seconds"] + metrics["eval_seconds"]).sum()
-    trained = metrics[~metrics["backbone"].isin((LINEAR, CONTROL))]
     return {
         "made": {
             "Trained at commit": _unique(metrics, "commit"),
@@ -190,7 +189,6 @@ def provenance(report: Report) -> Data:
             "CPU threads a run": _unique(metrics, "threads"),
             "Computing time of all runs": f"{seconds / 3600:.2f} h",
             "Versions": ", ".join(f"{name} {value}" for name, value in text.items()),
-            "Code hash of training": _unique(trained, "code_hash"),
         },
         "configuration": yaml.safe_dump(
             report.asked, sort_keys=False, width=100, allow_unicode=True

@@ -21,7 +21,6 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from recloss.engine import optim
-from recloss.engine.kernels.cpu_propagation import propagate as propagate
 from recloss.engine.kernels.jit import LANES, compiled
 from recloss.engine.kernels.jit import inline as _inline
 from recloss.engine.kernels.jit import parallel as _jit

@@ -15,7 +15,6 @@ import triton.language as tl
 from torch import Tensor
 
 from recloss.engine import optim
-from recloss.engine.kernels.cuda_propagation import propagate as propagate
 from recloss.engine.sampling import Draws
 
 WORDS = 256  # drawn by a program
