@@ -319,7 +319,7 @@ def test_a_loss_of_your_own_is_what_its_page_says(tmp_path):
     (function,), (entry,) = blocks(page, "python"), blocks(page, "yaml")
     losses = folder / "src/recloss/losses.py"
     text = losses.read_text().replace("LOSSES: dict", f"{function}\n\nLOSSES: dict")
-    losses.write_text(text.replace("        bpr,\n", "        bpr,\n        hinge,\n"))
+    losses.write_text(text.replace('    "bpr": bpr,\n', '    "bpr": bpr,\n    "hinge": hinge,\n'))
     file = folder / "src/recloss/experiment/schema.yaml"
     indented = textwrap.indent(entry, " " * 6)
     file.write_text(file.read_text().replace("      bpr:\n", f"{indented}      bpr:\n"))
