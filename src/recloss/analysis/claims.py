@@ -88,12 +88,20 @@ def mine_plus_beats_infonce(evidence: Evidence, dataset: str) -> list[Part]:
     tuned = evidence.config["tuned"]["datasets"].get(dataset, {})
     if all("temperature" in tuned.get(loss, {}).get("settings", {}) for loss in losses):
         return parts
-    sides = [
-        best(evidence, evidence.points(dataset, loss, "temperature"), "temperature")
-        for loss in losses
-    ]
-    words = f"each at its best temperature{_at(*sides, key='temperature')}"
+    points = [evidence.points(dataset, loss, "temperature") for loss in losses]
+    sides = [best(evidence, tried, "temperature") for tried in points]
+    words = "each at its best temperature"
+    if not any(side.empty for side in sides):
+        mine_plus, infonce = map(_among, sides, points)
+        words += f", {mine_plus} and {infonce}"
     return [*parts, *compared(evidence, words, *sides)]
+
+
+def _among(side: pd.DataFrame, points: pd.DataFrame) -> str:
+    """Return the temperature of one side, and whether none tried lies beyond it."""
+    value, tried = side["settings.temperature"].iloc[0], points["settings.temperature"]
+    ends = {tried.max(): "the largest", tried.min(): "the smallest"}
+    return f"{value:g}" + (f" ({ends[value]} tried)" if value in ends else "")
 
 
 def mine_beats_infonce(evidence: Evidence, dataset: str) -> list[Part]:
