@@ -17,6 +17,7 @@ from test_workflow import TINY, clone, snakemake
 from recloss.__main__ import COMMANDS
 from recloss.experiment import config, reference
 from recloss.experiment.code import ROOT
+from recloss.experiment.runs import control_runs, every_run
 from recloss.experiment.schema import schema
 from recloss.report import findings
 from recloss.report.items import items
@@ -247,6 +248,17 @@ def test_commands_are_ones_that_exist(words, whole):
 
 
 FOUND = [page for page in PAGES if "<!-- findings: " in page.read_text()]
+
+
+@pytest.mark.parametrize(
+    "run", sorted(path.parent.name for path in PUBLISHED.glob("*/config.yaml"))
+)
+@pytest.mark.filterwarnings("ignore:.*is unbounded")
+def test_what_is_published_is_what_its_configuration_asks_for(run):
+    asked = config.load(yaml.safe_load((PUBLISHED / run / "config.yaml").read_text()))
+    paths = {one.path for one in [*every_run(asked), *control_runs(asked)]}
+    found = pd.read_csv(PUBLISHED / run / "metrics.csv")["path"]
+    assert set(found) <= paths
 
 
 @pytest.mark.parametrize("page", FOUND, ids=lambda page: page.name)
