@@ -299,7 +299,12 @@ def test_only_what_changed_is_trained_again(tiny, tmp_path):
     printed = dry(folder, "--config", "seeds=[0, 1, 2]")
     assert jobs(printed)["train"] == 4
     losses = folder / "src/recloss/losses.py"
-    losses.write_text(losses.read_text() + "\n")
+    text = losses.read_text()
+    losses.write_text(text.replace("Debiased CCL, Eq. 19, est", "Debiased CCL (Eq. 19), est"))
+    printed = dry(folder)
+    assert jobs(printed)["train"] == 2 and "mf/debiased_ccl/base/seed1/metrics.json" in printed
+    trainer = folder / "src/recloss/train.py"
+    trainer.write_text(trainer.read_text() + "\n")
     assert jobs(dry(folder))["train"] == 12 + 2 + 1
 
 
