@@ -32,8 +32,8 @@ rule study:
         # A resource, not a parameter: what was tried on another device stays.
         device=config["device"],
     params:
-        code=lambda wildcards: code_hash(
-            "recloss.cli.tune", (wildcards.backbone, wildcards.model)
+        code=lambda wildcards: finished.code_of(
+            wildcards.backbone, wildcards.model, study=True
         ),
         study=study_flags,
         progress=progress_log(),

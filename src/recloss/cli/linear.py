@@ -40,15 +40,8 @@ def run(arguments: argparse.Namespace) -> None:
         fitted = linear.fit(a.model, split, settings, a.seed, device, say)
         trained = time.monotonic()
         users, values, recommended, history = linear.evaluate(fitted, split, device)
-    identity = record.identity(
-        manifest,
-        LINEAR,
-        a.model,
-        a.variant,
-        a.seed,
-        settings,
-        code_hash(__name__, (LINEAR, a.model)),
-    )
+    code = code_hash(__name__, (LINEAR, a.model))
+    identity = record.identity(manifest, LINEAR, a.model, a.variant, a.seed, settings, code)
     metrics = record.metrics_of(
         identity,
         values,

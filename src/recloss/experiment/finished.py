@@ -32,10 +32,13 @@ def files_of(path: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def code_of(backbone: str, model: str) -> str:
-    """Return the hash of the code of a loss on a backbone, of a linear model, or of a control."""
-    command = backbone if backbone in (LINEAR, CONTROL) else "train"
-    return code_hash(f"recloss.cli.{command}", (backbone, model))
+def code_of(backbone: str, model: str, study: bool = False) -> str:
+    """Return the hash of the code of a loss on a backbone, of a linear model, or of a control.
+
+    study: that of its study, not of a run.
+    """
+    trained_by = backbone if backbone in (LINEAR, CONTROL) else "train"
+    return code_hash(f"recloss.cli.{'tune' if study else trained_by}", (backbone, model))
 
 
 def wanted(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -48,7 +51,7 @@ def wanted(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "dataset": study.dataset,
             "protocol": "heldout",
             "settings": study.settings,
-            "code_hash": code_hash("recloss.cli.tune", (study.backbone, study.model)),
+            "code_hash": code_of(study.backbone, study.model, study=True),
             "over": study.over,
             "asked": study.asked,
         }
