@@ -28,6 +28,7 @@ def metrics(**changes):
         row = {"dataset": run.dataset, "loss": run.loss, "path": run.path, "seed": run.seed}
         row["backbone"] = run.backbone
         row |= {"protocol": "published", "recall@20": 0.17, "ndcg@20": 0.14}
+        row["variant"] = run.variant
         rows.append(row | settings)
     return pd.DataFrame(rows)
 
@@ -49,6 +50,14 @@ def test_other_settings_and_protocols_do_not_compare():
     assert reproduction.compare(metrics().drop(columns="settings.reg"))["seeds"].sum() == 4
     heldout = metrics().assign(protocol="heldout")
     assert reproduction.compare(heldout)["ours recall@20"].isna().all()
+
+
+def test_runs_that_differ_in_what_a_row_does_not_say_are_not_mixed():
+    base = metrics()
+    other = base.assign(variant=base["variant"] + "_k20", **{"recall@20": 0.1})
+    ours = reproduction.compare(pd.concat([other, base]))
+    assert set(ours["ours recall@20"].dropna()) == {0.17}
+    assert ours["seeds"].tolist() == reproduction.compare(base)["seeds"].tolist()
 
 
 def test_every_published_setting_is_one_that_the_schema_knows():
@@ -140,7 +149,13 @@ def test_more_splits_train_simplex_on_the_one_where_it_is_matrix_factorisation()
     assert theirs.items() <= run.settings.items()
     row = {"dataset": run.dataset, "loss": run.loss, "backbone": run.backbone, "path": run.path}
     row |= {f"settings.{key}": value for key, value in run.settings.items()}
-    row |= {"recall@20": 0.17, "ndcg@20": 0.11, "seed": 0, "protocol": "published"}
+    row |= {
+        "recall@20": 0.17,
+        "ndcg@20": 0.11,
+        "seed": 0,
+        "protocol": "published",
+        "variant": run.variant,
+    }
     compared = reproduction.compare(pd.DataFrame([row])).set_index("name")
     assert list(compared.index[compared["seeds"] > 0]) == ["MF-CCL"]
     assert "-3.6%" in tables.published_display(compared.reset_index()).to_html()  # .17 of .1763

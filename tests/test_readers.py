@@ -74,6 +74,15 @@ def test_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path, end, begin):
     assert list(zip(u.tolist(), i.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 1)]
 
 
+def test_spaces_around_an_id_are_no_part_of_it(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("user, item\n1, 3\n2,3\nanna , b 1\n")
+    found = tables.read_table(path, tables.layout_of(path, {}, None), False, False)
+    assert found.user_ids.to_pylist() == ["1", "2", "anna"]
+    assert found.item_ids.to_pylist() == ["3", "b 1"]
+    assert found.items.tolist() == [0, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("header", "found"),
     [
@@ -178,6 +187,7 @@ FAULTS = {
     ),
     "one column": ("user\n1\n", "1: 'user' is one column; put commas or tabs between user and"),
     "colons": ("1::1193::5::978300760\n", "1: fields are separated by '::'; put commas there"),
+    "a blank first line": ("\nuser,item\n1,2\n", "1: the first line is blank; delete it"),
     "a header alone": ("user,item\n", " no row but the header; fetch or write it again"),
     "unknown names": ("who,what\n1,2\n", " which column is the user? It has who, what; say so as"),
 }
@@ -391,9 +401,12 @@ def test_a_split_by_time_has_no_test_before_train_and_nobody_new():
     rest = np.setdiff1d(train.keys(), valid.keys())
     assert max(when[key] for key in rest) <= times[1].min()
     assert times[0].max() < times[2].min()
-    assert (train.counts()[test.users] > 0).all() and (train.item_counts()[test.items] > 0).all()
+    fit = train.select(~np.isin(train.keys(), valid.keys()))  # of protocol heldout
+    for held in (test, valid):
+        assert (fit.counts()[held.users] > 0).all() and (fit.item_counts()[held.items] > 0).all()
     new = counts["test pairs new to train"]
     assert len(test) + new == pytest.approx(0.2 * len(found.pairs), rel=0.1)
+    assert len(train) + len(test) + sum(counts.values()) == len(found.pairs)
 
 
 def test_times_are_asked_for_where_they_are_needed():
@@ -522,6 +535,22 @@ def test_a_pair_in_train_and_test_is_refused_by_its_own_ids(tmp_path):
     message = failure(prepare.from_sets, files_of(folder), Reading())
     where = f"{folder / 'test.txt'}: user anna has item b1 in {folder / 'train.txt'} too"
     assert message == f"{where}; delete it from one of them"
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        ({"train_csv": "1.0,10\n", "test_csv": "1,10\n"}, "none of its users is in"),
+        ({"train_csv": "1,10\n", "test_csv": "1,x10\n"}, "none of its items is in"),
+        ({"train_csv": "1,2,5\n2,3,5\n", "shown_csv": "1,2,5\n1,3,1\n"}, "no pair is left to"),
+    ],
+)
+def test_a_test_set_that_has_nothing_to_do_with_train_is_refused(tmp_path, files, what):
+    folder = made(tmp_path / "d", **files)
+    judged = folder / ("shown.csv" if "shown_csv" in files else "test.csv")
+    rating = 4 if "shown_csv" in files else None
+    message = failure(prepare.from_sets, files_of(folder), Reading(at_least=rating))
+    assert message.startswith(f"{judged}: {what}")
 
 
 def command(*arguments):

@@ -70,7 +70,7 @@ def rendered(raw, folder, done=None):
     )
     write_tables(
         {
-            tables / "main.csv": lambda: summarise(compared, results, CUTOFFS),
+            tables / "main.csv": lambda: summarise(compared, results, CUTOFFS, 0.05),
             tables / "advice.csv": lambda: advise(found.metrics, results, config),
             tables / "claims.csv": lambda: judge(evidence),
         },

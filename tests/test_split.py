@@ -110,6 +110,13 @@ def test_heldout_refuses_users_with_nothing_to_spare():
         split(pairs_of([1, 4, 2]), TEST, "heldout")
 
 
+def test_heldout_refuses_a_validation_set_that_came_out_empty():
+    empty = pairs_of([0])
+    with pytest.raises(ReclossError, match="no pair is left for validation; take a larger share"):
+        split(pairs_of([9]), TEST, "heldout", valid=empty)
+    assert not len(split(pairs_of([9]), TEST, "published", valid=empty).valid)
+
+
 def test_an_unknown_protocol_is_refused_with_the_known_ones():
     with pytest.raises(ReclossError, match="unknown protocol 'loo'; take one of published, h"):
         split(pairs_of([9]), TEST, "loo")

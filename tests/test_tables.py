@@ -47,7 +47,7 @@ def test_summary_averages_seeds_and_takes_the_interval_over_users(tmp_path):
         row["seed"] = seed
         row |= {"recall@20": np.mean(values), "ndcg@20": 0.1 * seed, "path": f"seed{seed}"}
         rows.append(row)
-    table = stats.summarise(pd.DataFrame(rows), tmp_path, ("recall@20", "ndcg@20")).iloc[0]
+    table = stats.summarise(pd.DataFrame(rows), tmp_path, ("recall@20", "ndcg@20"), 0.05).iloc[0]
     assert table["seeds"] == 2
     assert table["best epoch"] == 4.5
     assert table["ndcg@20"] == pytest.approx(0.05)
@@ -68,7 +68,7 @@ def test_what_is_not_significantly_worse_than_the_best_is_tied(tmp_path):
         row = {"dataset": "d", "loss": loss, "backbone": "mf", "best_epoch": 1, "seed": 0}
         rows.append(row | {"recall@20": recall.mean(), "ndcg@20": recall.mean(), "path": loss})
     rows[-1]["backbone"] = "control"
-    table = stats.summarise(pd.DataFrame(rows), tmp_path, ("recall@20", "ndcg@20"))
+    table = stats.summarise(pd.DataFrame(rows), tmp_path, ("recall@20", "ndcg@20"), 0.05)
     assert table["recall@20 tied"].tolist() == [True, True, False, False]
     html = tables.main_display(table).to_html()
     assert "text-decoration: underline" in html

@@ -73,6 +73,17 @@ def test_the_best_trial_on_validation_wins_at_its_best_epoch(tmp_path):
     )
 
 
+def test_settings_that_diverged_are_not_chosen(tmp_path):
+    trials = [
+        trial(1, [0.1], {"learning_rate": 0.001}),
+        trial(2, [0.12], {"learning_rate": 1.0}, "diverged"),
+    ]
+    found = tuning.summary(IDENTITY, trials, "recall@20", 50)
+    assert (found["chosen"], found["best"]) == ({"learning_rate": 0.001}, 0.1)
+    with pytest.raises(ReclossError, match="no trial came to an evaluation"):
+        tuning.summary(IDENTITY, trials[1:], "recall@20", 50)
+
+
 def test_every_trial_has_its_curve_in_a_table(tmp_path):
     trials = [
         trial(1, [0.1, 0.2], {"temperature": 0.3}),

@@ -180,6 +180,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def copy(source: str | Path, target: str | Path) -> None:
+    """Copy a file, whole or not at all."""
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
 def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON, atomically; NaN is refused because JSON has none."""
     with atomic(path) as temporary:

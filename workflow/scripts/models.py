@@ -10,10 +10,11 @@ from recloss.files import log_to
 
 log_to(snakemake.log[0])
 results = Results(Path(snakemake.input.metrics).parent, snakemake.params.config)
+alpha = results.config["claims"]["alpha"]
 compared = part_of(results.metrics, "main", "control")
 write_tables(
     {
-        snakemake.output.main: lambda: summarise(compared, results.folder, CUTOFFS),
+        snakemake.output.main: lambda: summarise(compared, results.folder, CUTOFFS, alpha),
         snakemake.output.advice: lambda: advise(results.metrics, results.folder, results.config),
     },
     snakemake.output.seconds,

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from recloss.experiment.finished import FILES, STUDY
-from recloss.files import log_to
+from recloss.files import copy, log_to
 
 log_to(snakemake.log[0])
 published = Path(snakemake.output.config).parent
@@ -17,11 +17,11 @@ for path in map(Path, snakemake.input):
         inner = Path("runs", inner)
     target = published / inner
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, target)
+    copy(path, target)
     if inner.name == "metrics.json":
-        shutil.copyfile(path.with_name("history.csv"), target.with_name("history.csv"))
+        copy(path.with_name("history.csv"), target.with_name("history.csv"))
 for path in sorted(results.glob("tune/*/*/*/*")):  # of a tuning, if there was one here
     if path.name in STUDY:
         target = published / "runs" / path.relative_to(results)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        copy(path, target)

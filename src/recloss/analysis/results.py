@@ -89,7 +89,7 @@ class Results:
 SUMMARIES: dict[str, Callable[[Results], pd.DataFrame]] = {
     "tuning": lambda r: summaries.tuning(r.config["tuned"]["datasets"]),
     "bounds": Results.bounds,
-    "inflation": lambda r: summaries.inflation(r.history),
+    "inflation": lambda r: summaries.inflation(r.history, r.config),
     "published": lambda r: reproduction.compare(r.metrics),
     "paper": lambda r: reproduction.paper_table(r.metrics),
     "readings": lambda r: reproduction.readings_table(r.metrics, r.config),

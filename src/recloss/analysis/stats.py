@@ -1,23 +1,18 @@
 """Means, spreads and intervals of repeated runs."""
 
-import functools
 import math
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # `scipy.stats` takes as long as all else here
+from scipy.special import stdtr, stdtrit  # `scipy.stats` takes as long as all else here
 
-from recloss import seeds
 from recloss.experiment.runs import DETERMINISTIC
 from recloss.experiment.schema import CONTROL, LINEAR
 from recloss.files import ReclossError
 
 LEVEL = 0.95
-REPLICATES = 2000  # of a bootstrap: the ends of an interval stand on 50 each
-KEPT_USERS = 100_000  # up to so many, replicates serve the next comparison too: 400 MB, twice
 
 
 def user_values(paths: list[Path], metric: str) -> np.ndarray:
@@ -50,49 +45,62 @@ def relative(one: float, other: float) -> float:
     return one / other - 1 if other else math.nan
 
 
-def compare(one: np.ndarray, other: np.ndarray, seed: int = 0) -> Comparison:
-    """Return the paired bootstrap of mean(one) / mean(other) - 1 over users and seeds.
+def compare(one: np.ndarray, other: np.ndarray) -> Comparison:
+    """Return mean(one) / mean(other) - 1 with its interval and p: of other users and other seeds.
 
     one, other: (seeds, users) of the same users and seeds in the same order; where one has a single
-    seed, as EASE, it stands beside each seed of the other. Each replicate draws users and, apart
-    from them, seeds with replacement; the interval is of percentiles, p twice the smaller tail.
+    seed, as EASE, it stands beside each seed of the other. Interval and p are those of a t-test of
+    the ratio by the delta method; of one user there are neither. Over a mean of 0 the ratio is
+    unknown, NaN, and p that of the difference; if both are 0 there is no difference.
     """
     if 1 in (len(one), len(other)):
         one, other = np.broadcast_arrays(one, other)
     if one.shape != other.shape:
         raise ReclossError(f"runs of {one.shape} and {other.shape} seeds and users are not paired")
     n_seeds, users = one.shape
-    means = np.empty((2, REPLICATES))
-    for replicate, (of_users, of_seeds) in enumerate(_resamples(seed, n_seeds, users)):
-        means[:, replicate] = [of_seeds @ (values @ of_users) for values in (one, other)]
-    ratios = _relative(*means)
-    tails = [(np.sum(side) + 1) / (REPLICATES + 1) for side in (ratios <= 0, ratios >= 0)]
-    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    effect = float(_relative(one.mean(), other.mean()))
-    return Comparison(effect, float(low), float(high), min(1.0, 2 * min(tails)), n_seeds, users)
+    base = float(other.mean())
+    if not base:
+        effect = math.nan if one.mean() else 0.0
+        p = _p_value(float(one.mean()), *_error(one - other))
+        return Comparison(effect, effect, effect, p, n_seeds, users)
+    effect = relative(float(one.mean()), base)
+    error, freedom = _error((one - (1 + effect) * other) / base)
+    half = error * float(stdtrit(freedom, (1 + LEVEL) / 2))
+    p = _p_value(effect, error, freedom)
+    return Comparison(effect, effect - half, effect + half, p, n_seeds, users)
 
 
-def _resamples(seed: int, n_seeds: int, users: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Return how often each replicate draws each user, (users,), and each seed, (n_seeds,)."""
-    found = _kept if users <= KEPT_USERS else _drawn
-    return found(seed, n_seeds, users)
+def _p_value(mean: float, error: float, freedom: float) -> float:
+    """Return the two-sided p of Student's t; 1 where the error is not known."""
+    if math.isnan(error):
+        return 1.0
+    if not error:
+        return 0.0 if mean else 1.0
+    return float(2 * stdtr(freedom, -abs(mean) / error))
 
 
-def _drawn(seed: int, n_seeds: int, users: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    generator = seeds.generator(seed, "bootstrap")
-    for _ in range(REPLICATES):
-        of_users = np.bincount(generator.integers(users, size=users), minlength=users)
-        yield of_users, np.bincount(generator.integers(n_seeds, size=n_seeds), minlength=n_seeds)
+def _error(values: np.ndarray) -> tuple[float, float]:
+    """Return the standard error of the mean of (seeds, users), and its degrees of freedom.
 
-
-@functools.lru_cache(maxsize=2)
-def _kept(seed: int, n_seeds: int, users: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [(u.astype(np.uint16), s) for u, s in _drawn(seed, n_seeds, users)]
-
-
-def _relative(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(one / other - 1, nan=0.0)  # 0 / 0: no difference
+    Users and seeds are both samples, crossed, as cases and readers are where diagnoses are compared
+    (Dorfman, Berbaum and Metz 1992): the mean squares of an analysis of variance tell what either
+    adds. Of three seeds little is known of their spread, which the degrees of freedom take into
+    account (Hillis 2007, https://doi.org/10.1002/sim.2532, with a term for users). A single seed
+    adds nothing, as nothing is known of it; of one user all is NaN.
+    """
+    seeds, users = values.shape
+    if users < 2:
+        return math.nan, math.nan
+    of_users, of_seeds = values.mean(axis=0), values.mean(axis=1, keepdims=True)
+    if seeds == 1:
+        return float(of_users.std(ddof=1)) / math.sqrt(users), users - 1
+    rest = values - of_users - of_seeds + values.mean()
+    by_rest = float(np.square(rest).sum()) / ((seeds - 1) * (users - 1))
+    by_users = max(seeds * float(of_users.var(ddof=1)) - by_rest, 0.0)
+    by_seeds = users * float(of_seeds.var(ddof=1))
+    total = by_users + by_seeds
+    lost = by_users**2 / (users - 1) + by_seeds**2 / (seeds - 1)
+    return math.sqrt(total / values.size), total**2 / lost if lost else users - 1
 
 
 def holm(values: list[float]) -> list[float]:
@@ -124,14 +132,16 @@ def beside_best(points: list[np.ndarray]) -> np.ndarray:
     return best.mean() + np.array(ends)
 
 
-def summarise(runs: pd.DataFrame, results: Path, metrics: tuple[str, ...]) -> pd.DataFrame:
+def summarise(
+    runs: pd.DataFrame, results: Path, metrics: tuple[str, ...], alpha: float
+) -> pd.DataFrame:
     """Return a row per (dataset, backbone, loss): seeds, mean and standard deviation over seeds.
 
     runs: rows of metrics.csv. For recall@20 and ndcg@20 the columns `<metric> low` and `high` hold
     the 95 % interval over test users (each user's value averaged over seeds first): it says how far
     the number would move with other users, the standard deviation how far with other seeds.
     `<metric> tied` is true of trained models not significantly different from the data set's best
-    (`best_beside_others`; p of 0.05 or more).
+    (`best_beside_others`; p of `alpha` or more).
     """
     rows = []
     keys = ["dataset", "backbone", "loss"]
@@ -153,7 +163,7 @@ def summarise(runs: pd.DataFrame, results: Path, metrics: tuple[str, ...]) -> pd
         rows.append(row)
     table = pd.DataFrame(rows)
     for metric in ("recall@20", "ndcg@20"):
-        table[f"{metric} tied"] = _tied(table, runs, results, metric)
+        table[f"{metric} tied"] = _tied(table, runs, results, metric, alpha)
     return table
 
 
@@ -195,11 +205,13 @@ def best_beside_others(
     return best, found
 
 
-def _tied(table: pd.DataFrame, runs: pd.DataFrame, results: Path, metric: str) -> list[bool]:
+def _tied(
+    table: pd.DataFrame, runs: pd.DataFrame, results: Path, metric: str, alpha: float
+) -> list[bool]:
     tied = set()
     for dataset, here in runs[runs["backbone"] != CONTROL].groupby("dataset"):
         best, beside = best_beside_others(here, results, metric)
-        near = (model for model, c in beside.items() if c is not None and c.p >= 1 - LEVEL)
+        near = (model for model, c in beside.items() if c is not None and c.p >= alpha)
         tied |= {(dataset, *model) for model in (best, *near)}
     keys = zip(table["dataset"], table["backbone"], table["loss"], strict=True)
     return [key in tied for key in keys]

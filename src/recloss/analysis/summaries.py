@@ -11,7 +11,7 @@ import pandas as pd
 from recloss.analysis.names import name_of
 from recloss.analysis.stats import beside_best, relative, user_values
 from recloss.data.story import story
-from recloss.experiment.runs import runs_of_ablation, step_runs, whole
+from recloss.experiment.runs import runs_of_ablation, settings_for, step_runs, whole
 from recloss.experiment.schema import label_of
 
 CUTOFFS = ("recall@20", "ndcg@20", "recall@50", "ndcg@50")
@@ -220,17 +220,18 @@ def ablations(metrics: pd.DataFrame, config: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def inflation(history: pd.DataFrame) -> pd.DataFrame:
+def inflation(history: pd.DataFrame, config: dict[str, Any]) -> pd.DataFrame:
     """Return what picking the epoch on test gains, a row per data set and loss, seeds averaged.
 
-    history: history.csv of runs with `watch_test`. The epoch is picked by Recall@20, on validation
-    or on test; both values are of the test set.
+    history: history.csv of runs with `watch_test`; config: completed. The epoch is picked by the
+    setting `monitor`, on validation or on test; both values are of the test set.
     """
     rows = []
     runs = part_of(history, "inflation")
     for (dataset, loss, seed), run in runs.groupby(["dataset", "loss", "seed"], sort=False):
-        picked = run.loc[run["recall@20"].idxmax()]
-        best = run.loc[run["test recall@20"].idxmax()]
+        monitor = settings_for(config, dataset, loss)["monitor"]
+        picked = run.loc[run[monitor].idxmax()]
+        best = run.loc[run[f"test {monitor}"].idxmax()]
         rows.append(
             {
                 "dataset": dataset,

@@ -1,4 +1,4 @@
-"""How a claim is judged: parts compared by a paired bootstrap, and the words for what comes out.
+"""How a claim is judged: parts, each two models compared, and the words for what comes out.
 
 A part of a claim is one comparison in one metric: a model beside another (`stats.compare`), its
 p-value corrected over data sets and backbones (Holm). Of a part that claims a gain:
@@ -12,6 +12,7 @@ above it. Of a claim: holds if all decided parts do, in part if some do, does no
 `so far` where other parts are still undecided, which the sentence names.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from recloss.analysis import gains
 from recloss.analysis.names import name_of
 from recloss.analysis.stats import Comparison, compare_runs, holm
 from recloss.analysis.summaries import part_of
-from recloss.experiment.schema import BACKBONE, LINEAR, backbone_of
+from recloss.experiment.schema import BACKBONE, backbone_of
 
 HOLDS, IN_PART, FAILS = "holds", "holds in part", "does not hold"
 TOO_FEW = "not enough runs"
@@ -72,21 +73,28 @@ class Evidence(NamedTuple):
         return runs[runs["backbone"] == backbone_of(loss, self.backbone)]
 
     def points(self, dataset: str, loss: str, *keys: str) -> pd.DataFrame:
-        """Return the runs of the grid that varies exactly `keys` of a loss, on a data set."""
+        """Return the runs of the grid that varies exactly `keys` of a loss, on a data set.
+
+        A grid at settings of its own, such as other negatives, does not speak for the main table's,
+        and one point is no grid.
+        """
+        found = self.metrics.iloc[:0]
         for grid in self.config["grids"]:
-            here = loss in grid["loss"] and self.backbone in grid["backbones"]
-            if here and set(grid["over"]) == set(keys):
-                return self._of(part_of(self.metrics, f"grid:{grid['name']}"), dataset, loss)
+            here = dataset in grid["datasets"] and loss in grid["loss"]
+            here = here and self.backbone in grid["backbones"] and not grid["settings"]
+            several = any(len(values) > 1 for values in grid["over"].values())
+            if here and several and set(grid["over"]) == set(keys):
+                found = self._of(part_of(self.metrics, f"grid:{grid['name']}"), dataset, loss)
+                break
         columns = [*self.metrics.columns, *(f"settings.{key}" for key in keys)]
-        return self.metrics.iloc[:0].reindex(columns=list(dict.fromkeys(columns)))
+        return found.reindex(columns=list(dict.fromkeys(columns)))
 
     def shown_to(self, dataset: str) -> pd.DataFrame:
         """Return what the users of a data set say of items shown at random, by run; or nothing."""
         rows = self.shown
         if rows.empty:
             return rows
-        backbones = (self.backbone, LINEAR)
-        return rows[(rows["dataset"] == dataset) & rows["backbone"].isin(backbones)]
+        return rows[(rows["dataset"] == dataset) & (rows["backbone"] == self.backbone)]
 
 
 class Part(NamedTuple):
@@ -216,6 +224,8 @@ def sentence(part: Part, p: float, verdict: str, thresholds: dict[str, Any]) -> 
     begin = part.words[0].upper() + part.words[1:]
     if c is None:
         return f"{begin}: no runs."
+    if math.isnan(c.effect):
+        return f"{begin}: {too_few(c, thresholds)}."
     text = f"{begin}: {c.effect:+.1%} {name_of(part.metric)} ({interval(c, p)}, {seeds(c.n_seeds)})"
     if part.printed is not None:
         text += f"; printed {part.printed:+.1%}"
@@ -229,6 +239,8 @@ def sentence(part: Part, p: float, verdict: str, thresholds: dict[str, Any]) -> 
 
 def interval(c: Comparison, p: float) -> str:
     """Say how exactly an effect is known."""
+    if math.isnan(c.low):
+        return "no interval from one user"
     said = "below 0.001" if p < 0.001 else f"{p:.3f}"
     return f"95 % interval {c.low:+.1%} to {c.high:+.1%}, p {said}"
 
@@ -239,7 +251,9 @@ def seeds(count: int) -> str:
 
 
 def too_few(c: Comparison, thresholds: dict[str, Any]) -> str:
-    """Say what a comparison lacks for a verdict: seeds, users, or nothing (empty)."""
+    """Say what a comparison lacks for a verdict: a mean but 0, seeds, users, or nothing (empty)."""
+    if math.isnan(c.effect):
+        return "no ratio to a mean of 0"
     if c.n_seeds < thresholds["min_seeds"]:
         return f"a verdict takes {thresholds['min_seeds']} seeds"
     if c.n_users < thresholds["min_users"]:

@@ -125,6 +125,17 @@ def from_sets(files: dict[str, Path], reading: Reading, published: str | None = 
         counts["shown but trained on"] = int((~fresh).sum())
         sets["shown"] = sets["shown"].select(fresh)
         sets["test"] = sets["test"].select(np.isin(sets["test"].keys(), sets["shown"].keys()))
+    judged = files.get("shown", files.get("test"))
+    if not len(sets["test"]):
+        raise ReclossError(
+            f"{judged}: no pair is left to test on; give pairs that {files['train']} does not have"
+        )
+    for side in ("users", "items"):
+        tested, trained = (getattr(sets[name], side) for name in ("test", "train"))
+        if not np.isin(tested, trained).any():
+            raise ReclossError(
+                f"{judged}: none of its {side} is in {files['train']}; write their ids alike"
+            )
     both = np.isin(sets["test"].keys(), sets["train"].keys())
     if both.any():
         at = both.argmax()

@@ -37,6 +37,11 @@ def split(
     if protocol == "published":
         return Split(train, train.select(np.zeros(len(train), bool)), test)
     if valid is not None:
+        if not len(valid):
+            raise ReclossError(
+                "no pair is left for validation; take a larger share or more data, or protocol "
+                "published"
+            )
         return Split(train.select(~np.isin(train.keys(), valid.keys())), valid, test)
     held = shares(train.counts(), validation, "validation")
     if not held.any():

@@ -158,7 +158,10 @@ def _first_rows(path: str | Path) -> tuple[list[list[str]], str]:
     head = read_bytes(path, HEAD)
     if len(head) == HEAD:  # the last line may be cut
         head = head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1] or head
-    lines = [line for line in _lines(check_text(path, head))[:20] if line.strip()]
+    lines = _lines(check_text(path, head))[:20]
+    if not lines[0].strip():
+        raise ReclossError(f"{path}:1: the first line is blank; delete it")
+    lines = [line for line in lines if line.strip()]
     if "::" in lines[0]:
         raise ReclossError(
             f"{path}:1: fields are separated by '::'; put commas there and name it .csv, as by "
@@ -261,7 +264,18 @@ def _read_text(path: str | Path, layout: Layout, wanted: list[str]) -> pa.Table:
         if "timestamp" not in wanted:
             raise
         table = read({name: types[name] for name in names if name != names[-1]})  # dates
+    for at, name in enumerate(names[:2]):
+        table = table.set_column(at, name, _trimmed(table[name]))
     return table.rename_columns(wanted)
+
+
+def _trimmed(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return ids without spaces around them, as after the comma of `1, 3`; empty ones as null."""
+    trim = compute.utf8_trim_whitespace
+    if all(chunk.dictionary.equals(trim(chunk.dictionary)) for chunk in ids.chunks):
+        return ids
+    found = trim(ids.cast(pa.string()))
+    return compute.if_else(compute.equal(found, ""), None, found).dictionary_encode()
 
 
 def _ids(column: pa.ChunkedArray, role: str) -> pa.DictionaryArray:

@@ -53,12 +53,13 @@ def divide(
 
     out = held_out(np.ones(len(pairs), bool), test_share, "test set")
     inner = held_out(~out, validation, "validation set")
-    train, counts = pairs.select(~out), {}
+    train, counts = ~out, {}
     if by == "time":
-        new = out & ~_known(pairs, train)
-        counts["test pairs new to train"] = int(new.sum())
-        out = out & ~new
-    return train, _not_empty(path, pairs.select(out), by), pairs.select(inner), counts
+        new = ~_known(pairs, pairs.select(~out & ~inner))
+        counts["test pairs new to train"] = int((out & new).sum())
+        counts["validation pairs new to train"] = int((inner & new).sum())
+        out, train, inner = out & ~new, train & ~(inner & new), inner & ~new
+    return pairs.select(train), _not_empty(path, pairs.select(out), by), pairs.select(inner), counts
 
 
 def _known(pairs: Interactions, train: Interactions) -> np.ndarray:

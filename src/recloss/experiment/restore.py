@@ -2,12 +2,11 @@
 
 import functools
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from recloss.experiment.finished import files_of, is_wanted
-from recloss.files import csv_rows
+from recloss.files import copy, csv_rows
 
 _rows = functools.cache(csv_rows)  # of a table, which every run asks for
 
@@ -34,8 +33,8 @@ def restore(
             other.append(path)
             continue
         target.mkdir(parents=True, exist_ok=True)
-        for name in files:
-            shutil.copyfile(source / name, target / name)
+        for name in files:  # the last, which says that all are there, last
+            copy(source / name, target / name)
         copied.append(path)
     return copied, other
 

@@ -28,20 +28,21 @@ def summary(
 
     identity: of `record.identity`, its settings untuned; trials: of `study.Study.run`; metric: by
     which they were judged; steps: the budget. Raises `ReclossError` where no trial came to an
-    evaluation.
+    evaluation without diverging: settings that diverge later are not chosen.
     """
     judged = [(trial.best(metric), trial) for trial in trials if trial.curve]
+    sound = [pair for pair in judged if pair[1].outcome != "diverged"]
     model = identity["loss"]
-    if not judged:
+    if not sound:
         raise ReclossError(f"{model}: no trial came to an evaluation; change tune.over.{model}")
-    best = max(judged, key=lambda pair: pair[0])[1]
+    value, best = max(sound, key=lambda pair: pair[0])
     values = [value for value, _ in judged]
     found = {
         "chosen": best.chosen,
         "metric": metric,
         "trials": len(trials),
         "completed": sum(trial.outcome == "completed" for trial in trials),
-        "best": round(max(values), 5),
+        "best": round(value, 5),
         "median": round(statistics.median(values), 5),
         "worst": round(min(values), 5),
         "seconds": round(sum(trial.seconds for trial in trials), 1),
