@@ -147,7 +147,7 @@ def _scaled(weights: np.ndarray, liked: np.ndarray, total: float) -> np.ndarray:
 
 
 def write_text(path: str | Path, interactions: Interactions) -> None:
-    """Write one line a user, `user item item ...`; `data.read` reads it."""
+    """Write one line a user, `user item item ...`; `parse.read` reads it."""
     rows = np.split(interactions.items, interactions.indptr()[1:-1])
     with atomic(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         for user, items in enumerate(rows):

@@ -161,7 +161,6 @@ def _first_rows(path: str | Path) -> tuple[list[list[str]], str]:
     lines = _lines(check_text(path, head))[:20]
     if not lines[0].strip():
         raise ReclossError(f"{path}:1: the first line is blank; delete it")
-    lines = [line for line in lines if line.strip()]
     if "::" in lines[0]:
         raise ReclossError(
             f"{path}:1: fields are separated by '::'; put commas there and name it .csv, as by "
@@ -177,7 +176,7 @@ def _first_rows(path: str | Path) -> tuple[list[list[str]], str]:
                 "item, or name lists of items, one line a user, .txt"
             )
     delimiter = DELIMITERS.get(suffix_of(path), found)
-    return [*csv.reader(lines, delimiter=delimiter)], delimiter
+    return [*csv.reader(filter(str.strip, lines), delimiter=delimiter)], delimiter
 
 
 def _is_header(rows: list[list[str]]) -> bool:
@@ -271,10 +270,9 @@ def _read_text(path: str | Path, layout: Layout, wanted: list[str]) -> pa.Table:
 
 def _trimmed(ids: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return ids without spaces around them, as after the comma of `1, 3`; empty ones as null."""
-    trim = compute.utf8_trim_whitespace
-    if all(chunk.dictionary.equals(trim(chunk.dictionary)) for chunk in ids.chunks):
+    if all(c.dictionary.equals(compute.utf8_trim_whitespace(c.dictionary)) for c in ids.chunks):
         return ids
-    found = trim(ids.cast(pa.string()))
+    found = compute.utf8_trim_whitespace(ids.cast(pa.string()))
     return compute.if_else(compute.equal(found, ""), None, found).dictionary_encode()
 
 

@@ -252,7 +252,7 @@ def truth_display(table: pd.DataFrame) -> Styler:
 def shown_display(table: pd.DataFrame) -> Styler:
     """Return the judgement by items shown at random for readers, best AUC first.
 
-    table: the result of `summaries.shown_table`.
+    table: the result of `gains.shown_table`.
     """
     table = of_models(table.sort_values(["dataset", "auc"], ascending=[True, False]))
     shown = table[["dataset", "loss"]].copy()
@@ -302,7 +302,7 @@ def tuning_display(table: pd.DataFrame) -> Styler:
 
 
 def published_display(table: pd.DataFrame) -> Styler:
-    """Return published numbers beside ours for readers (`published.compare`)."""
+    """Return published numbers beside ours for readers (`reproduction.compare`)."""
     shown = table[["dataset", "name", "source", "recall@20", "ours recall@20"]].copy()
     shown["difference"] = table["ours recall@20"] / table["recall@20"] - 1
     shown[["ndcg@20", "ours ndcg@20"]] = table[["ndcg@20", "ours ndcg@20"]]
