@@ -145,3 +145,11 @@ def test_the_advice_is_shown_with_names_and_percent(experiment):
     html = tables.readable(tables.advice_display(table)).to_html()
     for text in ("MINE+", "EASE", "Recall@20", f"{table['value'][0]:.4f}", "+10.0%", "sure"):
         assert text in html
+
+
+def test_ahead_of_a_model_that_finds_nothing_no_ratio_is_said(experiment):
+    experiment.run("ccl", 0.3)
+    experiment.run("mine_plus", 0.0)
+    row = advise(experiment)
+    assert "users), ahead of MINE+ (0.0000), +200% over ranking by popularity" in row["sentence"]
+    assert "nan" not in row["sentence"]

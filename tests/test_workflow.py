@@ -154,7 +154,7 @@ def test_the_console_has_the_plan_the_jobs_and_what_was_found(tiny):
     assert len(printed.splitlines()) < 60  # not a dozen a job
     table = pd.read_csv(folder / "results/tiny/tables/claims.csv")
     undecided = table.loc[table["verdict"] == "not enough runs", "claim"].nunique()
-    assert re.search(rf"^The claims: tiny: \d+ holds?, .*\b{undecided} undecided$", printed, re.M)
+    assert re.search(rf"^The claims: tiny: \d+ holds?, .*\b{undecided} lacks? runs$", printed, re.M)
     advice = pd.read_csv(folder / "results/tiny/tables/advice.csv")["sentence"].item()
     assert f"The report: {folder}/results/tiny/report.html\n" in printed
     assert printed.index("The report: ") > printed.rindex("Plan of")

@@ -7,6 +7,7 @@ beside the next best by the thresholds of `claims`. A control never wins; that p
 well is said. InfoNCE+ where its settings make it MINE+ is not a second model.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +132,12 @@ def _sentence(
     text += f": {name_of(row['metric'])} {row['value']:.4f}"
     counts = f"{verdicts.seeds(row['n_seeds'])}, {row['n_users']:,} users"
     c = next(iter(beside.values()), None)
-    if c is not None:
+    if c is not None and not math.isnan(c.effect):
         exact = verdicts.interval(c, c.p)
         text += f", {c.effect:+.1%} over {row['next']} ({exact}, {counts})"
     elif beside:
         text += f" ({counts}), ahead of {row['next']} ({row['next_value']:.4f})"
-        text += " with no seed in common"
+        text += " with no seed in common" if c is None else ""
     else:
         text += f" ({counts}), with no other model to compare"
     if popularity_is:

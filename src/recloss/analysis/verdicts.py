@@ -32,8 +32,8 @@ SO_FAR = " so far"
 COUNTED = {  # of one claim, of several
     HOLDS: ("holds", "hold"),
     IN_PART: ("holds in part", "hold in part"),
-    FAILS: ("does not", "do not"),
-    TOO_FEW: ("undecided", "undecided"),
+    FAILS: ("does not hold", "do not hold"),
+    TOO_FEW: ("lacks runs", "lack runs"),
 }
 METRICS = ("recall@20", "ndcg@20")
 COLUMNS = (

@@ -7,16 +7,10 @@ import pandas as pd
 
 from recloss.analysis.claims import CLAIMS
 from recloss.analysis.names import header, place_name
-from recloss.analysis.verdicts import FAILS, HOLDS, IN_PART, SO_FAR, TOO_FEW
+from recloss.analysis.verdicts import COUNTED, FAILS, HOLDS, IN_PART, SO_FAR, TOO_FEW
 
 # An icon, a word and a class of colour; never colour alone.
 ICONS = {HOLDS: "✓", IN_PART: "◐", FAILS: "✗", TOO_FEW: "?"}
-WORDS = {  # of one claim and of several
-    HOLDS: ("holds", "hold"),
-    IN_PART: ("holds in part", "hold in part"),
-    FAILS: ("does not hold", "do not hold"),
-    TOO_FEW: ("lacks runs", "lack runs"),
-}
 WIDEST = 0.3  # relative difference at either end of the longest axis; beyond it stands an arrow
 
 
@@ -101,7 +95,7 @@ def answer(table: pd.DataFrame) -> list[dict[str, Any]]:
         claims = rows.groupby(["claim", "backbone"], sort=False)["verdict"].first()
         bare = claims.str.removesuffix(SO_FAR)
         counts = []
-        for verdict, (one, more) in WORDS.items():
+        for verdict, (one, more) in COUNTED.items():
             mine = bare[bare == verdict].index.get_level_values("claim")
             if len(mine):
                 words = one if len(mine) == 1 else more

@@ -187,7 +187,8 @@ def ablation_steps(table: pd.DataFrame) -> list[Panel]:
     ]
 
 
-def _steps(axis: Axes, steps: pd.DataFrame, metric: str = "recall@20") -> None:
+def _steps(axis: Axes, steps: pd.DataFrame) -> None:
+    metric = "recall@20"
     y, value = range(len(steps)), steps[metric]
     axis.plot(value, y, color=LINE, linewidth=2, zorder=1)
     for place, row in enumerate(steps.to_dict("records")):
