@@ -72,7 +72,10 @@ def test_negatives_are_not_excluded_where_none_is_left(tmp_path):
     assert counts["most"] < counts["n_items"]  # some of the pairs are the test set
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets/train.csv").write_text(file.read_text())
-    (tmp_path / "sets/test.csv").write_text("user_id,item_id,rating,timestamp\nnew,3,5,0\n")
+    missing = next(
+        f"u1,{item},5,0" for item in range(60) if f"\nu1,{item}," not in file.read_text()
+    )
+    (tmp_path / "sets/test.csv").write_text(f"user_id,item_id,rating,timestamp\n{missing}\n")
     own = {"name": "own", "path": str(tmp_path / "sets")}
     said = refused(tmp_path, **asked | {"datasets": [own]}, settings={"exclude_positives": True})
     assert said.startswith("bpr on own: a user has every item")
