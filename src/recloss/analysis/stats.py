@@ -97,9 +97,11 @@ def _error(values: np.ndarray) -> tuple[float, float]:
     rest = values - of_users - of_seeds + values.mean()
     by_rest = float(np.square(rest).sum()) / ((seeds - 1) * (users - 1))
     by_users = max(seeds * float(of_users.var(ddof=1)) - by_rest, 0.0)
-    by_seeds = users * float(of_seeds.var(ddof=1))
+    by_seeds, of = users * float(of_seeds.var(ddof=1)), seeds - 1
+    if by_seeds < by_rest:  # by luck: they cannot differ less than their noise
+        by_seeds, of = by_rest, (seeds - 1) * (users - 1)
     total = by_users + by_seeds
-    lost = by_users**2 / (users - 1) + by_seeds**2 / (seeds - 1)
+    lost = by_users**2 / (users - 1) + by_seeds**2 / of
     return math.sqrt(total / values.size), total**2 / lost if lost else users - 1
 
 
