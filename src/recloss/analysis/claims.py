@@ -203,7 +203,7 @@ def one_peak_over_lambda_n(evidence: Evidence, dataset: str) -> list[Part]:
         words = f"debiased InfoNCE at its best λₙ{_at(peak, key='lambda_n')}, printed 200, over the"
         parts += compared(evidence, f"{words} {name}{_at(side, key='lambda_n')}", peak, side)
     means = points.groupby("settings.lambda_n")[evidence.config["claims"]["metric"]].mean()
-    if dip := deepest_dip(means):
+    if dip := _deepest_dip(means):
         top, low = (points[values == value] for value in dip)
         at = [_at(side, key="lambda_n") for side in (top, low)]
         words = f"the second peak of debiased InfoNCE{at[0]} over the dip beside it{at[1]}"
@@ -211,18 +211,18 @@ def one_peak_over_lambda_n(evidence: Evidence, dataset: str) -> list[Part]:
     return parts
 
 
-def deepest_dip(means: pd.Series) -> tuple[float, float] | None:
+def _deepest_dip(means: pd.Series) -> tuple[float, float] | None:
     """Return where the lower of two peaks is, and the deepest dip between them; None with one peak.
 
     means: by the values of a grid, ascending.
     """
-    found = {}
+    deepest, where = 1.0, None
     for position in range(1, len(means) - 1):
         sides = (means.iloc[:position], means.iloc[position + 1 :])
         lower = min(sides, key=lambda side: side.max())
-        depth = lower.max() / means.iloc[position] - 1
-        found[depth] = (lower.idxmax(), means.index[position])
-    return found[max(found)] if found and max(found) > 0 else None
+        if (depth := lower.max() / means.iloc[position]) > deepest:
+            deepest, where = depth, (lower.idxmax(), means.index[position])
+    return where
 
 
 def debiased_mse_gains_little(evidence: Evidence, dataset: str) -> list[Part]:
@@ -275,15 +275,15 @@ def _first_or_second(evidence: Evidence, _: str) -> Iterator[dict[str, Any]]:
     paper, thresholds = published.paper(), evidence.config["claims"]
     for dataset in evidence.datasets:
         others = paper[(paper["dataset"] == dataset) & paper["source"].str.contains("Table 1")]
-        rows = []
+        runs = {loss: evidence.main(dataset, loss) for loss in ("mine_plus", "debiased_ccl")}
+        why, rows = _incomparable(others, runs, thresholds), []
         for metric in verdicts.METRICS:
-            runs = {loss: evidence.main(dataset, loss) for loss in ("mine_plus", "debiased_ccl")}
-            found = {loss: of_loss[metric].mean() for loss, of_loss in runs.items()}
             row = {"dataset": dataset, "backbone": BACKBONE}
             row |= {"part": "rank in Table 1", "metric": metric}
-            if why := _incomparable(others, runs, thresholds):
+            if why:
                 rows.append(row | {"part_verdict": TOO_FEW, "sentence": why})
                 continue
+            found = {loss: of_loss[metric].mean() for loss, of_loss in runs.items()}
             ranks = {loss: 1 + int((others[metric] > value).sum()) for loss, value in found.items()}
             verdict = HOLDS if min(ranks.values()) <= 2 else FAILS
             said = " and ".join(
@@ -302,13 +302,13 @@ def _incomparable(
     """Say why runs, by loss, have no rank among the models printed; nothing where they have."""
     if others.empty:
         return "Table 1 has no such data set."
-    if any(map(len, runs.values())) and (pd.concat(runs)["protocol"] != "published").any():
+    if any((of_loss["protocol"] != "published").any() for of_loss in runs.values()):
         return "Runs under heldout do not compare with the printed ones."
-    if min(map(len, runs.values())) == 0:
+    fewest = min(map(len, runs.values()))
+    if not fewest:
         return "No runs of both losses."
-    if min(map(len, runs.values())) < thresholds["min_seeds"]:
-        return f"A verdict takes {thresholds['min_seeds']} seeds."
-    return ""
+    few = verdicts.too_few_seeds(fewest, thresholds)
+    return few and f"{few[0].upper()}{few[1:]}."
 
 
 def _absorbed(evidence: Evidence, _: str) -> Iterator[dict[str, Any]]:

@@ -78,16 +78,16 @@ class Evidence(NamedTuple):
         A grid at settings of its own, such as other negatives, does not speak for the main table's,
         and one point is no grid.
         """
-        found = self.metrics.iloc[:0]
-        for grid in self.config["grids"]:
-            here = dataset in grid["datasets"] and loss in grid["loss"]
-            here = here and self.backbone in grid["backbones"] and not grid["settings"]
-            several = any(len(values) > 1 for values in grid["over"].values())
-            if here and several and set(grid["over"]) == set(keys):
-                found = self._of(part_of(self.metrics, f"grid:{grid['name']}"), dataset, loss)
-                break
+        names = [
+            grid["name"]
+            for grid in self.config["grids"]
+            if dataset in grid["datasets"] and self.backbone in grid["backbones"]
+            if loss in grid["loss"] and set(grid["over"]) == set(keys) and not grid["settings"]
+            if any(len(values) > 1 for values in grid["over"].values())
+        ]
+        runs = part_of(self.metrics, f"grid:{names[0]}") if names else self.metrics.iloc[:0]
         columns = [*self.metrics.columns, *(f"settings.{key}" for key in keys)]
-        return found.reindex(columns=list(dict.fromkeys(columns)))
+        return self._of(runs, dataset, loss).reindex(columns=list(dict.fromkeys(columns)))
 
     def shown_to(self, dataset: str) -> pd.DataFrame:
         """Return what the users of a data set say of items shown at random, by run; or nothing."""
@@ -254,8 +254,14 @@ def too_few(c: Comparison, thresholds: dict[str, Any]) -> str:
     """Say what a comparison lacks for a verdict: a mean but 0, seeds, users, or nothing (empty)."""
     if math.isnan(c.effect):
         return "no ratio to a mean of 0"
-    if c.n_seeds < thresholds["min_seeds"]:
-        return f"a verdict takes {thresholds['min_seeds']} seeds"
+    if few := too_few_seeds(c.n_seeds, thresholds):
+        return few
     if c.n_users < thresholds["min_users"]:
         return f"a verdict takes {thresholds['min_users']} users"
     return ""
+
+
+def too_few_seeds(count: int, thresholds: dict[str, Any]) -> str:
+    """Say that so many seeds are too few for a verdict, or nothing (empty)."""
+    least = thresholds["min_seeds"]
+    return f"a verdict takes {least} seeds" if count < least else ""
